@@ -1,0 +1,55 @@
+# make demo    find defects in images (fits a small model first)
+# make test    check everything, as CI does; make test-sw-ops checks one package alone
+# make help    every target
+
+UV := .uv/bin/uv
+PACKAGES := $(notdir $(patsubst %/,%,$(wildcard packages/*/)))
+say = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
+
+.PHONY: help demo test lint test-workspace $(PACKAGES:%=test-%) clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+	@echo "test-PACKAGE      one of: $(PACKAGES)"
+
+demo: $(UV) ## fit a small detector on the embedded sample, find the defects, write a report with pictures
+	$(call say,Installing (torch is large: this is the long step))
+	$(UV) sync --quiet --no-dev --package sw-anomaly
+	$(call say,Finding defects)
+	$(UV) run --no-sync sw-anomaly eval --category bottle
+
+test: lint test-workspace $(PACKAGES:%=test-%) ## pass every check and every test
+	$(call say,All checks passed)
+
+lint: .venv ## style, types, and the direction of imports between packages
+	$(call say,Style)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	$(call say,Types)
+	.venv/bin/mypy
+	$(call say,Imports between packages)
+	.venv/bin/lint-imports
+
+test-workspace: .venv ## what crosses packages
+	$(call say,Tests across packages)
+	.venv/bin/python -m pytest tests
+
+# A package is tested in an environment of its own, with nothing in it that the package does not declare.
+$(PACKAGES:%=test-%): test-%: $(UV)
+	$(call say,$*: its own environment)
+	UV_PROJECT_ENVIRONMENT=.venvs/$* $(UV) sync --quiet --package $*
+	$(call say,$*: tests)
+	.venvs/$*/bin/python -m pytest packages/$*/tests
+
+.PHONY: .venv
+.venv: $(UV) ## the environment with every package, for working on them
+	$(call say,Installing all packages)
+	$(UV) sync --quiet --all-packages
+
+$(UV):
+	$(call say,Getting uv into .uv/)
+	@python3 -m venv .uv 2>/dev/null && .uv/bin/pip install --quiet uv \
+	  || python3 -m pip install --quiet --target .uv uv
+
+clean: ## remove the environments and what was built
+	rm -rf .uv .venv .venvs packages/*/build packages/*/dist

@@ -1,0 +1,29 @@
+// The CPU's stripe convolutions. Any strides are accepted; channels-last and contiguous memory are fast.
+// Results do not depend on the number of threads, to the bit. Sums are kept in float (double for f64).
+#pragma once
+#include "../stripe.h"
+
+namespace sw::cpu {
+
+// h, v, s = horizontal * x, vertical * x, square * x
+void stripe_forward(const StripeProblem&, const Map& x, const Stripes& kernels,
+                    const Map& h, const Map& v, const Map& s, int threads);
+
+// y = horizontal * x + vertical * x + bias; kernels.square is null
+void stripe_fused(const StripeProblem&, const Map& x, const Stripes& kernels, const void* bias,
+                  const Map& y, int threads);
+
+// grad_x: the transpose of stripe_forward applied to (grad_h, grad_v, grad_s), summed
+void stripe_input_grad(const StripeProblem&, const Map& grad_h, const Map& grad_v, const Map& grad_s,
+                       const Stripes& kernels, const Map& grad_x, int threads);
+
+// grad_kernels: correlation of x with each upstream map
+void stripe_weight_grad(const StripeProblem&, const Map& x, const Map& grad_h, const Map& grad_v, const Map& grad_s,
+                        const Stripes& grad_kernels, int threads);
+
+// The instruction set in use ("avx512", "avx2" or "portable"), those this machine can run, and a choice among them.
+const char* instruction_set();
+bool instruction_set_available(const char* name);
+void use_instruction_set(const char* name);
+
+}  // namespace sw::cpu

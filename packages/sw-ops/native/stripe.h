@@ -1,0 +1,31 @@
+// What every device's stripe functions share: the sizes of the problem and where its tensors lie.
+#pragma once
+#include <cstdint>
+
+namespace sw {
+
+enum class Scalar { f32, f64, bf16, f16 };
+
+// A [batch, channels, height, width] tensor in memory; strides count elements, not bytes.
+struct Map {
+    void* data;
+    int64_t batch_stride, channel_stride, row_stride, column_stride;
+};
+
+// Three depthwise kernels per channel, each contiguous and zero padded at the borders of the map:
+//   horizontal [channels, thickness, length]     tap (a, m) reads row  r + a - thickness/2, column q + m - anchor
+//   vertical   [channels, length, thickness]     tap (m, a) reads row  r + m - anchor,      column q + a - thickness/2
+//   square     [channels, thickness, thickness]  tap (a, b) reads row  r + a - thickness/2, column q + b - thickness/2
+struct Stripes {
+    void* horizontal;
+    void* vertical;
+    void* square;  // may be null where a function says so
+};
+
+struct StripeProblem {
+    Scalar scalar;
+    int64_t batch, channels, height, width;
+    int64_t length, thickness, anchor;
+};
+
+}  // namespace sw

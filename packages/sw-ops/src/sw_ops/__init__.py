@@ -1,0 +1,29 @@
+"""The shift-wise convolution: a 51x51 receptive field out of 3x3 kernels."""
+
+from importlib.metadata import version
+
+from sw_ops.assembly import Stripes, assemble_stripes
+from sw_ops.backend import use_backend
+from sw_ops.layer import FusedShiftwiseConv2d, ShiftwiseConv2d, reparameterize, shiftwise_conv2d
+from sw_ops.shift_add import shift_add
+from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
+from sw_ops.table import ChannelSplit, ShiftTable, slot_count, slot_offsets
+
+__version__ = version("sw-ops")
+
+__all__ = [
+    "ChannelSplit",
+    "FusedShiftwiseConv2d",
+    "ShiftTable",
+    "ShiftwiseConv2d",
+    "Stripes",
+    "assemble_stripes",
+    "reparameterize",
+    "shift_add",
+    "shiftwise_conv2d",
+    "slot_count",
+    "slot_offsets",
+    "stripe_conv2d",
+    "stripe_conv2d_fused",
+    "use_backend",
+]

@@ -1,0 +1,262 @@
+"""The shift-wise layer, in its training form and in the fused form for inference."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sw_ops.assembly import Stripes, assemble_stripes
+from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
+from sw_ops.table import ChannelSplit, ShiftTable, slot_count
+
+
+def shiftwise_conv2d(x: Tensor, weight: Tensor, table: ShiftTable) -> tuple[Tensor, Tensor, Tensor]:
+    """Apply the shift-wise operator: small convolutions shifted apart and added, as three stripe convolutions.
+
+    Equal, up to rounding, to ``shift_add(conv2d(x, weight, padding=k-1, groups=C), table, (H, W))``.
+
+    Args:
+        x: ``[B, C, H, W]``, floating point.
+        weight: ``[C*n, 1, k, k]``, the small kernels.
+        table: which slot stands where.
+
+    Returns:
+        The horizontal, the vertical and the identity map, each ``[B, C, H, W]``.
+    """
+    return stripe_conv2d(x, *assemble_stripes(weight, table), anchor=table.kernel_size // 2)
+
+
+class ShiftwiseConv2d(nn.Module):
+    """Shift-wise convolution: the effect of a large depthwise kernel from small ones (arXiv 2401.12736, section 3).
+
+    ``[B, C, H, W] -> [B, C, H, W]``. The "rep" channels pass through the operator; each of its three maps has a batch
+    norm, and their sum and the input are added. The "ghost" channels are copied. The output is ``cat([rep, ghost])``.
+
+    Without batch statistics (evaluation, or frozen norms) the norms and the residual are folded into the stripes and
+    a single map is computed.
+
+    Args:
+        channels: number of channels ``C``.
+        kernel_size: width ``M`` of the kernel whose reach the layer has.
+        small_kernel: width ``k`` of the small kernels, odd.
+        ghost_ratio: share of the channels that is copied.
+        n_path: parallel sets of small kernels, summed; they train differently under sparsity, and merge when fused.
+        n_rep: shuffles of the slots.
+        split: which channels are processed; the published choice by default.
+        table: the shuffles; the published ones by default.
+        device: where the parameters live.
+        dtype: of the parameters.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int,
+        small_kernel: int = 3,
+        *,
+        ghost_ratio: float = 0.23,
+        n_path: int = 2,
+        n_rep: int = 4,
+        split: ChannelSplit | None = None,
+        table: ShiftTable | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        n = slot_count(kernel_size, small_kernel)
+        if n_path < 1:
+            raise ValueError(f"n_path: got {n_path}, want at least 1")
+        if n_rep < 1:
+            raise ValueError(f"n_rep: got {n_rep}, want at least 1")
+        split = split or ChannelSplit.published(channels, ghost_ratio)
+        rep = len(split.rep)
+        table = table or ShiftTable.shuffled(rep, kernel_size, small_kernel, n_rep)
+        if (table.channels, table.kernel_size, table.small_kernel) != (rep, kernel_size, small_kernel):
+            raise ValueError(
+                f"table: got one for {table.channels} channels and kernels ({table.kernel_size}, {table.small_kernel}),"
+                f" want {rep} channels and ({kernel_size}, {small_kernel})"
+            )
+        self.channels, self.kernel_size, self.small_kernel = channels, kernel_size, small_kernel
+
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.empty(rep * n, 1, small_kernel, small_kernel, device=device, dtype=dtype))
+            for _ in range(n_path)
+        )
+        self.norm_horizontal = nn.BatchNorm2d(rep, device=device, dtype=dtype)
+        self.norm_vertical = nn.BatchNorm2d(rep, device=device, dtype=dtype)
+        self.norm_identity = nn.BatchNorm2d(rep, device=device, dtype=dtype)
+        self.register_buffer("slots_horizontal", table.horizontal.to(device))
+        self.register_buffer("slots_vertical", table.vertical.to(device))
+        self.register_buffer("slots_identity", table.identity.to(device))
+        self.register_buffer("rep_channels", split.rep.to(device))
+        self.register_buffer("ghost_channels", split.ghost.to(device))
+        self.reset_parameters()
+
+    slots_horizontal: Tensor
+    slots_vertical: Tensor
+    slots_identity: Tensor
+    rep_channels: Tensor
+    ghost_channels: Tensor
+
+    def reset_parameters(self) -> None:
+        """Draw the small kernels from N(0, 0.02) cut at 2, and start the norms as identities."""
+        for weight in self.weights:
+            nn.init.trunc_normal_(weight, std=0.02)
+        for norm in self._norms:
+            norm.reset_parameters()
+
+    @property
+    def table(self) -> ShiftTable:
+        """The shuffles that the buffers hold."""
+        slots = (self.slots_horizontal, self.slots_vertical, self.slots_identity)
+        return ShiftTable(self.kernel_size, self.small_kernel, *slots)
+
+    @property
+    def _norms(self) -> tuple[nn.BatchNorm2d, nn.BatchNorm2d, nn.BatchNorm2d]:
+        return self.norm_horizontal, self.norm_vertical, self.norm_identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output for ``[B, C, H, W]``."""
+        _check_input(x, self.channels)
+        if any(norm.training or norm.running_mean is None for norm in self._norms):
+            rep = _channels(x, self.rep_channels)
+            h, v, s = stripe_conv2d(rep, *self._stripes(), anchor=self.kernel_size // 2)
+            rep = self.norm_horizontal(h) + self.norm_vertical(v) + self.norm_identity(s) + rep
+            return torch.cat([rep, _channels(x, self.ghost_channels)], dim=1)
+        return _fused_forward(x, self.rep_channels, self.ghost_channels, *self._folded(), self.kernel_size // 2)
+
+    def fuse(self) -> FusedShiftwiseConv2d:
+        """Return the layer for inference: one stripe pair and a bias, equal to this layer in evaluation mode."""
+        with torch.no_grad():
+            horizontal, vertical, bias = self._folded()
+        fused = FusedShiftwiseConv2d(
+            self.channels,
+            self.kernel_size,
+            self.small_kernel,
+            split=ChannelSplit(self.rep_channels.clone(), self.ghost_channels.clone()),
+            device=bias.device,
+            dtype=bias.dtype,
+        )
+        with torch.no_grad():
+            fused.horizontal.copy_(horizontal)
+            fused.vertical.copy_(vertical)
+            fused.bias.copy_(bias)
+        return fused.train(self.training)
+
+    def _stripes(self) -> Stripes:
+        return assemble_stripes(sum(self.weights[1:], self.weights[0]), self.table)
+
+    def _folded(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Fold the norms, the identity path and the residual into one pair of stripes and a bias."""
+        scales, shifts = zip(*(_affine(norm) for norm in self._norms), strict=True)
+        horizontal, vertical, square = (
+            kernel * scale[:, None, None] for kernel, scale in zip(self._stripes(), scales, strict=True)
+        )
+        k, length, anchor = self.small_kernel, horizontal.shape[2], self.kernel_size // 2
+        residual = torch.zeros_like(square[0])
+        residual[k // 2, k // 2] = 1
+        before = anchor - k // 2
+        horizontal = horizontal + F.pad(square + residual, (before, length - k - before))
+        return horizontal, vertical, shifts[0] + shifts[1] + shifts[2]
+
+    def extra_repr(self) -> str:
+        """Describe the layer in ``print``."""
+        return (
+            f"{self.channels}, kernel_size={self.kernel_size}, small_kernel={self.small_kernel},"
+            f" rep={len(self.rep_channels)}, n_path={len(self.weights)}, n_rep={self.slots_identity.shape[1]}"
+        )
+
+
+class FusedShiftwiseConv2d(nn.Module):
+    """A shift-wise layer for inference; :meth:`ShiftwiseConv2d.fuse` makes it.
+
+    Constructed directly it holds zeros, ready for ``load_state_dict``. Arguments as for :class:`ShiftwiseConv2d`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int,
+        small_kernel: int = 3,
+        *,
+        ghost_ratio: float = 0.23,
+        split: ChannelSplit | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        length = slot_count(kernel_size, small_kernel) * small_kernel
+        split = split or ChannelSplit.published(channels, ghost_ratio)
+        rep = len(split.rep)
+        self.channels, self.kernel_size, self.small_kernel = channels, kernel_size, small_kernel
+        self.horizontal = nn.Parameter(torch.zeros(rep, small_kernel, length, device=device, dtype=dtype))
+        self.vertical = nn.Parameter(torch.zeros(rep, length, small_kernel, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(rep, device=device, dtype=dtype))
+        self.register_buffer("rep_channels", split.rep.to(device))
+        self.register_buffer("ghost_channels", split.ghost.to(device))
+
+    rep_channels: Tensor
+    ghost_channels: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output for ``[B, C, H, W]``."""
+        _check_input(x, self.channels)
+        folded = (self.horizontal, self.vertical, self.bias)
+        return _fused_forward(x, self.rep_channels, self.ghost_channels, *folded, self.kernel_size // 2)
+
+    def extra_repr(self) -> str:
+        """Describe the layer in ``print``."""
+        sizes = f"kernel_size={self.kernel_size}, small_kernel={self.small_kernel}"
+        return f"{self.channels}, {sizes}, rep={len(self.rep_channels)}"
+
+
+def reparameterize(module: nn.Module) -> nn.Module:
+    """Return a copy of ``module`` in which every shift-wise layer is in its fused form; ``module`` is left alone."""
+    if isinstance(module, ShiftwiseConv2d):
+        return module.fuse()
+    module = copy.deepcopy(module)
+    layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, ShiftwiseConv2d)]
+    for name, layer in layers:
+        module.set_submodule(name, layer.fuse())
+    return module
+
+
+def _check_input(x: Tensor, channels: int) -> None:
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f"x: got shape {tuple(x.shape)}, want {channels} channels in [batch, channels, height, width]")
+    if not x.is_floating_point():
+        raise TypeError(f"x: got {x.dtype}, want a floating-point tensor")
+
+
+def _fused_forward(
+    x: Tensor,
+    rep_channels: Tensor,
+    ghost_channels: Tensor,
+    horizontal: Tensor,
+    vertical: Tensor,
+    bias: Tensor,
+    anchor: int,
+) -> Tensor:
+    rep = stripe_conv2d_fused(_channels(x, rep_channels), horizontal, vertical, bias, anchor)
+    return torch.cat([rep, _channels(x, ghost_channels)], dim=1)
+
+
+def _channels(x: Tensor, index: Tensor) -> Tensor:
+    """Select channels, keeping channels-last memory channels-last (``index_select`` alone would not)."""
+    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+        return x.permute(0, 2, 3, 1).index_select(3, index).permute(0, 3, 1, 2)
+    return x.index_select(1, index)
+
+
+def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return scale and shift of a batch norm in evaluation mode."""
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    if norm.weight is not None:
+        scale = norm.weight * scale
+    shift = -norm.running_mean * scale
+    return scale, shift if norm.bias is None else norm.bias + shift

@@ -1,0 +1,72 @@
+"""Hands tensors to the compiled kernels: addresses, sizes and strides, on the caller's device and stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sw_ops.backend import _C
+
+
+def forward(
+    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the maps ``h, v, s``; see :func:`sw_ops.stripe_conv2d`."""
+    h, v, s = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
+    kernels = [t.contiguous() for t in (horizontal, vertical, square)]
+    _run("stripe_forward", x, kernels[0], anchor, _map(x), _addresses(kernels), _map(h), _map(v), _map(s))
+    return h, v, s
+
+
+def fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int) -> Tensor:
+    """Return ``h + v + bias``; see :func:`sw_ops.stripe_conv2d_fused`."""
+    y = torch.empty_like(x)
+    kernels, bias = [horizontal.contiguous(), vertical.contiguous()], bias.contiguous()
+    _run("stripe_fused", x, kernels[0], anchor, _map(x), [*_addresses(kernels), 0], bias.data_ptr(), _map(y))
+    return y
+
+
+def input_grad(
+    grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
+) -> Tensor:
+    """Return the gradient to ``x``: the transposed convolutions of the three upstream maps, summed."""
+    grad_x = torch.empty_like(grad_h)
+    kernels = [t.contiguous() for t in (horizontal, vertical, square)]
+    maps = (_map(grad_h), _map(grad_v), _map(grad_s))
+    _run("stripe_input_grad", grad_h, kernels[0], anchor, *maps, _addresses(kernels), _map(grad_x))
+    return grad_x
+
+
+def weight_grad(
+    x: Tensor, grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, length: int, thickness: int, anchor: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients to the kernels: the correlation of ``x`` with each upstream map."""
+    channels = x.shape[1]
+    grads = (
+        x.new_empty(channels, thickness, length),
+        x.new_empty(channels, length, thickness),
+        x.new_empty(channels, thickness, thickness),
+    )
+    maps = (_map(x), _map(grad_h), _map(grad_v), _map(grad_s))
+    _run("stripe_weight_grad", x, grads[0], anchor, *maps, _addresses(grads))
+    return grads
+
+
+def _map(t: Tensor) -> tuple[int, ...]:
+    return (t.data_ptr(), *t.stride())
+
+
+def _addresses(tensors: Any) -> list[int]:
+    return [t.data_ptr() for t in tensors]
+
+
+def _run(function: str, x: Tensor, horizontal: Tensor, anchor: int, *arguments: Any) -> None:
+    thickness, length = horizontal.shape[1:]
+    head = (str(x.dtype).removeprefix("torch."), tuple(x.shape), (length, thickness, anchor))
+    if x.device.type == "cuda":
+        stream = torch.cuda.current_stream(x.device)
+        getattr(_C.cuda, function)(*head, *arguments, x.device.index, stream.cuda_stream)
+    else:
+        getattr(_C.cpu, function)(*head, *arguments, torch.get_num_threads())

@@ -1,0 +1,227 @@
+"""``stripe_conv2d``: three depthwise convolutions of one map, with a wide, a tall and a square kernel.
+
+Forward, gradient to the input and gradient to the kernels are three operators that differentiate into each other, so
+gradients of any order exist. Each is registered with ``torch.library``; compiled kernels do the work (``native.py``).
+Where there is none for a device or dtype, the same convolutions run as PyTorch's own (``reference.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sw_ops import native, reference
+from sw_ops.backend import serving_backend
+
+_DEVICES = ("cpu", "cuda")
+
+
+def stripe_conv2d(
+    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Convolve every channel of ``x`` with its wide, its tall and its square kernel; zero padded, same size.
+
+    Args:
+        x: ``[B, C, H, W]``, floating point; contiguous and channels-last memory are the fast ones.
+        horizontal: ``[C, k, L]``; column ``m`` acts at ``dx = m - anchor``, rows are centred.
+        vertical: ``[C, L, k]``; row ``m`` acts at ``dy = m - anchor``, columns are centred.
+        square: ``[C, k, k]``, centred.
+        anchor: the tap of the long axis that stands on the pixel itself, ``kernel_size // 2`` for a shift-wise layer.
+
+    Returns:
+        The three maps, each ``[B, C, H, W]`` in the dtype and memory format of ``x``. Under autocast everything is
+        computed in the autocast dtype, with sums in float32.
+    """
+    x, horizontal, vertical, square = _prepared(x, horizontal, vertical, square)
+    _check(x, horizontal, vertical, anchor)
+    if square.shape != (x.shape[1], horizontal.shape[1], horizontal.shape[1]):
+        raise ValueError(
+            f"square: got shape {tuple(square.shape)}, want"
+            f" {(x.shape[1], horizontal.shape[1], horizontal.shape[1])} as horizontal and x"
+        )
+    if serving_backend(x.device, x.dtype) == "torch":
+        return reference.stripe_conv2d(x, horizontal, vertical, square, anchor)
+    return _forward(x, horizontal, vertical, square, anchor)
+
+
+def stripe_conv2d_fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int) -> Tensor:
+    """Add the horizontal and the vertical stripe convolution of ``x`` and a bias, written as one map.
+
+    This is the inference form: a square kernel, batch norms and a residual fold into the stripes and the bias.
+
+    Args:
+        x: ``[B, C, H, W]``, floating point.
+        horizontal: ``[C, k, L]``, as for :func:`stripe_conv2d`.
+        vertical: ``[C, L, k]``.
+        bias: ``[C]``.
+        anchor: the tap of the long axis that stands on the pixel itself.
+
+    Returns:
+        ``[B, C, H, W]`` in the dtype and memory format of ``x``.
+    """
+    x, horizontal, vertical, bias = _prepared(x, horizontal, vertical, bias)
+    _check(x, horizontal, vertical, anchor)
+    if bias.shape != x.shape[1:2]:
+        raise ValueError(f"bias: got shape {tuple(bias.shape)}, want {(x.shape[1],)}, one per channel of x")
+    if serving_backend(x.device, x.dtype) == "torch":
+        return reference.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor)
+    return _fused(x, horizontal, vertical, bias, anchor)
+
+
+def _prepared(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """Cast to the autocast dtype where autocast is on, as PyTorch's own convolutions do."""
+    if x.is_floating_point() and torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        return (x.to(dtype), *(t.to(dtype) for t in others))
+    return (x, *others)
+
+
+def _check(x: Tensor, horizontal: Tensor, vertical: Tensor, anchor: int) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"x: got shape {tuple(x.shape)}, want [batch, channels, height, width]")
+    if not x.is_floating_point():
+        raise TypeError(f"x: got {x.dtype}, want a floating-point tensor")
+    if horizontal.ndim != 3 or horizontal.shape[0] != x.shape[1]:
+        raise ValueError(
+            f"horizontal: got shape {tuple(horizontal.shape)}, want [{x.shape[1]}, k, L] as x has channels"
+        )
+    channels, thickness, length = horizontal.shape
+    if vertical.shape != (channels, length, thickness):
+        raise ValueError(
+            f"vertical: got shape {tuple(vertical.shape)}, want {(channels, length, thickness)}, horizontal transposed"
+        )
+    if thickness % 2 == 0 or thickness > length:
+        raise ValueError(f"horizontal: got shape {tuple(horizontal.shape)}, want [C, k, L] with an odd k <= L")
+    if not 0 <= anchor < length:
+        raise ValueError(f"anchor: got {anchor}, want one of the {length} taps of the stripe")
+    for name, kernel in (("horizontal", horizontal), ("vertical", vertical)):
+        if kernel.dtype != x.dtype or kernel.device != x.device:
+            raise TypeError(f"{name}: got {kernel.dtype} on {kernel.device}, want {x.dtype} on {x.device} as x is")
+
+
+# --- the three operators that differentiate into each other ----------------------------------------------------------
+
+
+@torch.library.custom_op("sw_ops::stripe_conv2d", mutates_args=(), device_types=_DEVICES)
+def _forward(
+    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    return native.forward(x, horizontal, vertical, square, anchor)
+
+
+@torch.library.custom_op("sw_ops::stripe_conv2d_input_grad", mutates_args=(), device_types=_DEVICES)
+def _input_grad(
+    grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
+) -> Tensor:
+    return native.input_grad(grad_h, grad_v, grad_s, horizontal, vertical, square, anchor)
+
+
+@torch.library.custom_op("sw_ops::stripe_conv2d_weight_grad", mutates_args=(), device_types=_DEVICES)
+def _weight_grad(
+    x: Tensor, grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, length: int, thickness: int, anchor: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    return native.weight_grad(x, grad_h, grad_v, grad_s, length, thickness, anchor)
+
+
+@torch.library.custom_op("sw_ops::stripe_conv2d_fused", mutates_args=(), device_types=_DEVICES)
+def _fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int) -> Tensor:
+    return native.fused(x, horizontal, vertical, bias, anchor)
+
+
+@_forward.register_fake
+def _(x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
+
+
+@_input_grad.register_fake
+def _(
+    grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
+) -> Tensor:
+    return torch.empty_like(grad_h)
+
+
+@_weight_grad.register_fake
+def _(
+    x: Tensor, grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, length: int, thickness: int, anchor: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    channels = x.shape[1]
+    return (
+        x.new_empty(channels, thickness, length),
+        x.new_empty(channels, length, thickness),
+        x.new_empty(channels, thickness, thickness),
+    )
+
+
+@_fused.register_fake
+def _(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int) -> Tensor:
+    return torch.empty_like(x)
+
+
+# --- gradients -------------------------------------------------------------------------------------------------------
+# forward(x; K), input_grad(g; K) and weight_grad(x, g) are the three partial derivatives of one trilinear form
+# <g, K * x>; the derivative of each is made of the other two.
+
+
+def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    x, horizontal, vertical, square, ctx.anchor = inputs
+    ctx.save_for_backward(x, horizontal, vertical, square)
+
+
+def _backward_forward(ctx: Any, grad_h: Tensor, grad_v: Tensor, grad_s: Tensor) -> tuple[Tensor | None, ...]:
+    x, horizontal, vertical, square = ctx.saved_tensors
+    grad_x = grad_kernels = None
+    if ctx.needs_input_grad[0]:
+        grad_x = _input_grad(grad_h, grad_v, grad_s, horizontal, vertical, square, ctx.anchor)
+    if any(ctx.needs_input_grad[1:4]):
+        grad_kernels = _weight_grad(x, grad_h, grad_v, grad_s, horizontal.shape[2], horizontal.shape[1], ctx.anchor)
+    return (grad_x, *(grad_kernels or (None, None, None)), None)
+
+
+def _save_input_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *tensors, ctx.anchor = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward_input_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grad_h, grad_v, grad_s, horizontal, vertical, square = ctx.saved_tensors
+    maps = _forward(grad, horizontal, vertical, square, ctx.anchor)
+    kernels = _weight_grad(grad, grad_h, grad_v, grad_s, horizontal.shape[2], horizontal.shape[1], ctx.anchor)
+    return (*maps, *kernels, None)
+
+
+def _save_weight_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    x, grad_h, grad_v, grad_s, _, _, ctx.anchor = inputs
+    ctx.save_for_backward(x, grad_h, grad_v, grad_s)
+
+
+def _backward_weight_grad(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    x, grad_h, grad_v, grad_s = ctx.saved_tensors
+    grad_x = _input_grad(grad_h, grad_v, grad_s, *grads, ctx.anchor)
+    return (grad_x, *_forward(x, *grads, ctx.anchor), None, None, None)
+
+
+def _save_fused(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    x, horizontal, vertical, _, ctx.anchor = inputs
+    ctx.save_for_backward(x, horizontal, vertical)
+
+
+def _backward_fused(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, horizontal, vertical = ctx.saved_tensors
+    thickness, length = horizontal.shape[1:]
+    grad_x = grad_horizontal = grad_vertical = grad_bias = None
+    if ctx.needs_input_grad[0]:  # the transpose of a convolution is the convolution with the flipped kernel
+        no_bias = horizontal.new_zeros(horizontal.shape[0])
+        grad_x = _fused(grad, horizontal.flip(1, 2), vertical.flip(1, 2), no_bias, length - 1 - ctx.anchor)
+    if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+        grad_horizontal, grad_vertical, _ = _weight_grad(x, grad, grad, grad, length, thickness, ctx.anchor)
+    if ctx.needs_input_grad[3]:
+        grad_bias = grad.sum(dim=(0, 2, 3))
+    return grad_x, grad_horizontal, grad_vertical, grad_bias, None
+
+
+_forward.register_autograd(_backward_forward, setup_context=_save_forward)
+_input_grad.register_autograd(_backward_input_grad, setup_context=_save_input_grad)
+_weight_grad.register_autograd(_backward_weight_grad, setup_context=_save_weight_grad)
+_fused.register_autograd(_backward_fused, setup_context=_save_fused)

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import sw_ops
+from sw_ops import ChannelSplit, FusedShiftwiseConv2d, ShiftwiseConv2d, reparameterize
+
+from conftest import Golden, assert_close_to_maximum
+
+GOLDEN = Golden("C_layer")
+NORMS = {"bn_lora1": "norm_horizontal", "bn_lora2": "norm_vertical", "bn_small": "norm_identity"}
+
+
+def our_key(published: str) -> str:
+    if published.startswith("LoRAs."):
+        return f"weights.{published.split('.')[1]}"
+    norm, field = published.split(".")
+    return f"{NORMS[norm]}.{field}"
+
+
+def published_layer(case: dict, state: dict[str, torch.Tensor]) -> ShiftwiseConv2d:
+    layer = ShiftwiseConv2d(
+        case["in_channels"],
+        case["big_kernel"],
+        case["small_kernel"],
+        n_path=case["N_path"],
+        n_rep=case["N_rep"],
+        split=ChannelSplit.published(case["in_channels"], case["ghost_ratio"], even=case["version"] == "v2"),
+    )
+    missing, unexpected = layer.load_state_dict({our_key(k): t for k, t in state.items()}, strict=False)
+    assert not unexpected
+    assert all(key.startswith(("slots_", "rep_", "ghost_")) for key in missing)
+    return layer
+
+
+@pytest.mark.parametrize("key", GOLDEN.about["cases"])
+def test_published_layer_is_reproduced(key: str, backend: str) -> None:
+    state, run = GOLDEN.under(f"{key}/state/"), GOLDEN.under(f"{key}/a/")
+    layer = published_layer(GOLDEN.about["cases"][key], state)
+    with torch.no_grad():
+        assert_close_to_maximum(layer.eval()(run["input"]), run["eval_output"], 1e-5)
+        assert_close_to_maximum(layer.fuse()(run["input"]), run["eval_output_merged"], 1e-5)
+
+    x = run["input"].clone().requires_grad_()
+    output = layer.train()(x)
+    assert_close_to_maximum(output, run["train_output"], 1e-5)
+    output.backward(run["grad_output"])
+    assert_close_to_maximum(x.grad, run["grad_input"], 2e-5)
+    parameters, buffers = dict(layer.named_parameters()), dict(layer.named_buffers())
+    for name, tensor in run.items():
+        if name.startswith("grad/"):
+            assert_close_to_maximum(parameters[our_key(name.removeprefix("grad/"))].grad, tensor, 2e-5)
+        if name.startswith("stats_after/"):
+            assert_close_to_maximum(buffers[our_key(name.removeprefix("stats_after/"))], tensor, 1e-5)
+
+
+def trained_layer(
+    channels: int = 8, kernel_size: int = 51, small_kernel: int = 3, **options: object
+) -> ShiftwiseConv2d:
+    """Return a float64 layer whose weights and statistics are all away from their initial values."""
+    layer = ShiftwiseConv2d(channels, kernel_size, small_kernel, dtype=torch.float64, **options)
+    generator = torch.Generator().manual_seed(1)
+    for name, tensor in itertools.chain(layer.named_parameters(), layer.named_buffers()):
+        if tensor.is_floating_point():
+            low = 0.5 if name.endswith("running_var") else -1.0
+            tensor.data.uniform_(low, 1.5, generator=generator)
+    return layer
+
+
+@pytest.mark.parametrize("n_path", [1, 2, 3])
+@pytest.mark.parametrize("n_rep", [1, 2, 3, 4])
+@pytest.mark.parametrize("ghost_ratio", [0, 0.23])
+@pytest.mark.parametrize("kernel_sizes", [(51, 3), (49, 3), (47, 3), (13, 3), (51, 5)])
+def test_fusing_changes_nothing(
+    n_path: int, n_rep: int, ghost_ratio: float, kernel_sizes: tuple[int, int], backend: str
+) -> None:
+    layer = trained_layer(8, *kernel_sizes, n_path=n_path, n_rep=n_rep, ghost_ratio=ghost_ratio)
+    layer.eval()
+    fused = reparameterize(layer)
+    generator = torch.Generator().manual_seed(2)
+    for shape in ([2, 8, 14, 14], [1, 8, 1, 1], [1, 8, 3, 17], [0, 8, 4, 4]):
+        x = torch.randn(shape, generator=generator, dtype=torch.float64)
+        want = branch_by_branch(layer, x)
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            got = fused(x.contiguous(memory_format=memory_format))
+            assert got.shape == want.shape
+            if got.numel():
+                assert_close_to_maximum(got, want, 1e-10)
+                assert_close_to_maximum(layer(x), want, 1e-10)
+
+
+def branch_by_branch(layer: ShiftwiseConv2d, x: torch.Tensor) -> torch.Tensor:
+    """Compute the layer as it is defined: three maps, three norms, residual, copied channels."""
+    rep, ghost = x[:, layer.rep_channels], x[:, layer.ghost_channels]
+    h, v, s = sw_ops.shiftwise_conv2d(rep, sum(layer.weights), layer.table)
+    rep = layer.norm_horizontal(h) + layer.norm_vertical(v) + layer.norm_identity(s) + rep
+    return torch.cat([rep, ghost], dim=1)
+
+
+@pytest.mark.parametrize("track_running_stats", [True, False])
+def test_frozen_norms_fold_and_batch_statistics_do_not(track_running_stats: bool) -> None:
+    layer = trained_layer()
+    for norm in (layer.norm_horizontal, layer.norm_vertical, layer.norm_identity):
+        norm.eval()
+        if not track_running_stats:
+            norm.running_mean = norm.running_var = None
+    x = torch.randn(2, 8, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert_close_to_maximum(layer(x), branch_by_branch(layer, x), 1e-10)
+
+
+def test_evaluation_mode_is_differentiable(backend: str) -> None:
+    layer = trained_layer(4, 13).eval()
+    x = torch.randn(2, 4, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    parameters = [x, *layer.parameters()]
+    got = torch.autograd.grad(layer(x).square().sum(), parameters)
+    want = torch.autograd.grad(branch_by_branch(layer, x).square().sum(), parameters)
+    for g, w in zip(got, want, strict=True):
+        assert_close_to_maximum(g, w, 1e-9)
+
+
+def test_the_constructor_follows_the_users_seed_and_reseeds_nothing() -> None:
+    torch.manual_seed(7)
+    first, second = ShiftwiseConv2d(6, 13), ShiftwiseConv2d(6, 13)
+    after = torch.get_rng_state()
+    torch.manual_seed(7)
+    again = ShiftwiseConv2d(6, 13)
+    assert not torch.equal(first.weights[0], second.weights[0])
+    assert torch.equal(first.weights[0], again.weights[0])
+    assert not torch.equal(torch.get_rng_state(), after)
+
+
+def test_tables_travel_in_the_state_dict() -> None:
+    source = ShiftwiseConv2d(6, 13, table=sw_ops.ShiftTable.shuffled(4, 13, 3, 4, seed=99)).eval()
+    target = ShiftwiseConv2d(6, 13).eval()
+    x = torch.randn(1, 6, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(target(x), source(x))
+    target.load_state_dict(source.state_dict())
+    assert torch.equal(target(x), source(x))
+
+
+def test_reparameterize_replaces_every_layer_of_a_copy() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sequential(ShiftwiseConv2d(8, 13), nn.ReLU()), ShiftwiseConv2d(8, 13))
+    model.eval()
+    fused = reparameterize(model)
+    kinds = [type(m) for m in fused.modules()]
+    assert kinds.count(FusedShiftwiseConv2d) == 2
+    assert ShiftwiseConv2d not in kinds
+    assert isinstance(model[2], ShiftwiseConv2d)
+    x = torch.randn(1, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    assert_close_to_maximum(fused(x), model(x), 1e-5)
+
+
+def test_a_fused_layer_loads_what_another_saved() -> None:
+    fused = trained_layer().eval().fuse()
+    other = FusedShiftwiseConv2d(8, 51, dtype=torch.float64)
+    other.load_state_dict(fused.state_dict())
+    x = torch.randn(1, 8, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(other(x), fused(x))
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+def test_copies_compute_the_same(fuse: bool) -> None:
+    layer = trained_layer().eval()
+    layer = layer.fuse() if fuse else layer
+    x = torch.randn(1, 8, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(copy.deepcopy(layer)(x), layer(x))
+    assert torch.equal(pickle.loads(pickle.dumps(layer))(x), layer(x))
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+def test_channels_last_stays_channels_last(fuse: bool, backend: str) -> None:
+    layer = trained_layer().eval()
+    layer = layer.fuse() if fuse else layer.train()
+    x = torch.randn(2, 8, 6, 5, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    assert layer(x).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kernel_size": 2}, "kernel_size: got 2, want at least small_kernel = 3"),
+        ({"small_kernel": 4}, "small_kernel: got 4, want a positive odd number"),
+        ({"n_path": 0}, "n_path: got 0, want at least 1"),
+        ({"n_rep": 0}, "n_rep: got 0, want at least 1"),
+        ({"ghost_ratio": 1.5}, "ghost_ratio: got 1.5"),
+        ({"table": sw_ops.ShiftTable.shuffled(5, 13, 3, 1)}, "table: got one for 5 channels and kernels"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ShiftwiseConv2d(**({"channels": 8, "kernel_size": 51} | arguments))
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (torch.zeros(1, 8, 4, 4, dtype=torch.int64), TypeError, "x: got torch.int64, want a floating-point tensor"),
+        (torch.zeros(8, 4, 4), ValueError, r"x: got shape \(8, 4, 4\), want 8 channels"),
+        (torch.zeros(1, 9, 4, 4), ValueError, r"x: got shape \(1, 9, 4, 4\), want 8 channels"),
+    ],
+)
+def test_bad_inputs_are_named(x: torch.Tensor, error: type[Exception], message: str) -> None:
+    layer = ShiftwiseConv2d(8, 13)
+    for module in (layer.train(), layer.eval(), layer.fuse()):
+        with pytest.raises(error, match=message):
+            module(x)

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sw_ops
+from sw_ops import stripe_conv2d, stripe_conv2d_fused
+
+from conftest import assert_close_to_maximum
+
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+
+
+def one_pixel_at_a_time(x: torch.Tensor, kernel: torch.Tensor, row: int, column: int) -> torch.Tensor:
+    """Correlate ``x`` with ``kernel``, whose tap (row, column) stands on the pixel, by the definition."""
+    y = torch.zeros_like(x)
+    height, width = x.shape[2:]
+    for r in range(height):
+        for q in range(width):
+            for a in range(kernel.shape[1]):
+                for m in range(kernel.shape[2]):
+                    above, beside = r + a - row, q + m - column
+                    if 0 <= above < height and 0 <= beside < width:
+                        y[:, :, r, q] += x[:, :, above, beside] * kernel[:, a, m]
+    return y
+
+
+def random_arguments(
+    batch: int, channels: int, height: int, width: int, length: int, thickness: int, seed: int = 0
+) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [
+        (batch, channels, height, width),
+        (channels, thickness, length),
+        (channels, length, thickness),
+        (channels, thickness, thickness),
+    ]
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+
+
+@pytest.mark.parametrize(("length", "thickness", "anchor"), [(9, 3, 4), (6, 3, 2), (15, 5, 9), (1, 1, 0), (3, 3, 1)])
+@pytest.mark.parametrize("size", [(4, 6), (7, 2), (1, 1)])
+def test_the_definition(size: tuple[int, int], length: int, thickness: int, anchor: int, backend: str) -> None:
+    x, horizontal, vertical, square = random_arguments(2, 2, *size, length, thickness)
+    h, v, s = stripe_conv2d(x, horizontal, vertical, square, anchor)
+    centre = thickness // 2
+    want_h = one_pixel_at_a_time(x, horizontal, centre, anchor)
+    want_v = one_pixel_at_a_time(x, vertical, anchor, centre)
+    assert_close_to_maximum(h, want_h, 1e-12)
+    assert_close_to_maximum(v, want_v, 1e-12)
+    assert_close_to_maximum(s, one_pixel_at_a_time(x, square, centre, centre), 1e-12)
+
+    bias = square[:, 0, 0]
+    fused = stripe_conv2d_fused(x, horizontal, vertical, bias, anchor)
+    assert_close_to_maximum(fused, want_h + want_v + bias[:, None, None], 1e-12)
+
+
+MEMORY = {
+    "contiguous": lambda x: x.contiguous(),
+    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "channel slice": lambda x: torch.cat([x, x, x], 1).contiguous(memory_format=torch.channels_last)[:, : x.shape[1]],
+    "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    "expanded": lambda x: x[:1].expand_as(x),
+}
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> dict:
+    thickness = draw(st.sampled_from([1, 3, 5]))
+    length = draw(st.integers(thickness, 60))
+    return {
+        "sizes": [draw(st.integers(low, high)) for low, high in ((0, 3), (1, 35), (1, 20), (1, 70))],
+        "length": length,
+        "thickness": thickness,
+        "anchor": draw(st.integers(0, length - 1)),
+        "dtype": draw(st.sampled_from(list(TOLERANCE))),
+        "memory": draw(st.sampled_from(list(MEMORY))),
+        "seed": draw(st.integers(0, 1000)),
+    }
+
+
+def outputs_and_gradients(arguments: list[torch.Tensor], anchor: int, seed: int) -> list[torch.Tensor]:
+    arguments = [t.detach().requires_grad_() for t in arguments]
+    x, horizontal, vertical, square = arguments
+    outputs = [*stripe_conv2d(x, horizontal, vertical, square, anchor)]
+    outputs.append(stripe_conv2d_fused(x, horizontal, vertical, square[:, 0, 0], anchor))
+    generator = torch.Generator().manual_seed(seed)
+    upstream = [torch.randn(x.shape, generator=generator, dtype=torch.float64).to(o) for o in outputs]
+    return [*outputs, *torch.autograd.grad(outputs, arguments, upstream)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(problem=problems())
+def test_native_and_torch_agree(problem: dict) -> None:
+    exact = random_arguments(*problem["sizes"], problem["length"], problem["thickness"], problem["seed"])
+    rounded = [t.to(problem["dtype"]) for t in exact]
+    rounded[0] = MEMORY[problem["memory"]](rounded[0])
+    with sw_ops.use_backend("native"):
+        got = outputs_and_gradients(rounded, problem["anchor"], problem["seed"])
+    with sw_ops.use_backend("torch"):
+        want = outputs_and_gradients([t.double() for t in rounded], problem["anchor"], problem["seed"])
+    for g, w in zip(got, want, strict=True):
+        assert g.dtype == problem["dtype"]
+        assert torch.isfinite(g).all()
+        if g.numel():
+            assert_close_to_maximum(g, w, TOLERANCE[problem["dtype"]])
+
+
+@pytest.mark.parametrize("memory", ["contiguous", "channels_last"])
+def test_results_keep_the_memory_format(memory: str, backend: str) -> None:
+    x, *kernels = (t.float() for t in random_arguments(2, 20, 6, 5, 9, 3))
+    x = MEMORY[memory](x)
+    for y in (*stripe_conv2d(x, *kernels, 4), stripe_conv2d_fused(x, *kernels[:2], kernels[2][:, 0, 0], 4)):
+        assert y.stride() == x.stride()
+
+
+def test_gradients_of_every_order(backend: str) -> None:
+    arguments = [t.requires_grad_() for t in random_arguments(1, 2, 3, 4, 6, 3)]
+    bias = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *t: stripe_conv2d(*t, 2), arguments)
+    assert torch.autograd.gradgradcheck(lambda *t: stripe_conv2d(*t, 2), arguments)
+    fused = [*arguments[:3], bias]
+    assert torch.autograd.gradcheck(lambda *t: stripe_conv2d_fused(*t, 2), fused)
+    assert torch.autograd.gradgradcheck(lambda *t: stripe_conv2d_fused(*t, 2), fused)
+
+
+def test_registration_passes_opcheck() -> None:
+    x, *kernels = (t.float().requires_grad_() for t in random_arguments(2, 3, 5, 7, 9, 3))
+    maps = [torch.randn_like(x) for _ in range(3)]
+    bias = torch.zeros(3, requires_grad=True)
+    torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d, (x, *kernels, 4))
+    torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d_fused, (x, *kernels[:2], bias, 4))
+    torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d_input_grad, (*maps, *kernels, 4))
+    torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d_weight_grad, (x, *maps, 9, 3, 4))
+
+
+@pytest.mark.parametrize("memory", ["contiguous", "channels_last"])
+def test_the_number_of_threads_does_not_change_a_bit(memory: str) -> None:
+    arguments = [t.float() for t in random_arguments(3, 37, 14, 19, 15, 3)]
+    arguments[0] = MEMORY[memory](arguments[0])
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3, 5):
+            torch.set_num_threads(threads)
+            results.append(outputs_and_gradients(arguments, 7, seed=1))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        for got, want in zip(other, results[0], strict=True):
+            assert torch.equal(got, want)
+
+
+def test_autocast_computes_in_its_dtype(backend: str) -> None:
+    x, *kernels = (t.float() for t in random_arguments(2, 3, 5, 7, 9, 3))
+    exact = stripe_conv2d(x, *kernels, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = stripe_conv2d(x, *kernels, 4)
+    for got, want in zip(rounded, exact, strict=True):
+        assert got.dtype == torch.bfloat16
+        assert_close_to_maximum(got, want, 3e-2)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": torch.zeros(3, 5, 7)}, ValueError, r"x: got shape \(3, 5, 7\), want \[batch, channels, height, width\]"),
+        ({"x": torch.zeros(2, 3, 5, 7, dtype=torch.int32)}, TypeError, "x: got torch.int32, want a floating-point"),
+        ({"horizontal": torch.zeros(4, 3, 9)}, ValueError, r"horizontal: got shape \(4, 3, 9\), want \[3, k, L\]"),
+        ({"horizontal": torch.zeros(3, 9, 3)}, ValueError, r"vertical: got shape .* want \(3, 3, 9\)"),
+        ({"vertical": torch.zeros(3, 8, 3)}, ValueError, r"vertical: got shape \(3, 8, 3\), want \(3, 9, 3\)"),
+        ({"square": torch.zeros(3, 5, 5)}, ValueError, r"square: got shape \(3, 5, 5\), want \(3, 3, 3\)"),
+        ({"anchor": 9}, ValueError, "anchor: got 9, want one of the 9 taps"),
+        ({"vertical": torch.zeros(3, 9, 3).double()}, TypeError, "vertical: got torch.float64 on cpu"),
+        (
+            {"horizontal": torch.zeros(3, 2, 9), "vertical": torch.zeros(3, 9, 2)},
+            ValueError,
+            r"horizontal: got shape \(3, 2, 9\), want \[C, k, L\] with an odd k <= L",
+        ),
+    ],
+)
+def test_bad_inputs_are_named(change: dict, error: type[Exception], message: str, backend: str) -> None:
+    arguments = {
+        "x": torch.zeros(2, 3, 5, 7),
+        "horizontal": torch.zeros(3, 3, 9),
+        "vertical": torch.zeros(3, 9, 3),
+        "square": torch.zeros(3, 3, 3),
+        "anchor": 4,
+    }
+    with pytest.raises(error, match=message):
+        stripe_conv2d(**(arguments | change))

@@ -13,23 +13,37 @@ import sw_ops
 DATA = Path(__file__).parent / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="where the operators are tested: cpu or cuda")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    torch.set_default_device(config.getoption("--device"))
+
+
 @pytest.fixture(params=["native", "torch"])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test once through the compiled kernels and once through PyTorch."""
-    with sw_ops.use_backend(request.param):
+    only_where_there_are_kernels = request.param == "native" and torch.get_default_device().type != "cpu"
+    with sw_ops.use_backend("auto" if only_where_there_are_kernels else request.param):
         yield request.param
+
+
+def seeded(seed: int) -> torch.Generator:
+    """Return a generator on the device under test."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
 
 
 @pytest.fixture
 def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+    return seeded(0)
 
 
 class Golden:
     """Numbers that the published code computed: tensors by key, and the JSON that describes them."""
 
-    def __init__(self, name: str) -> None:
-        self.tensors = load_file(DATA / f"{name}.safetensors")
+    def __init__(self, name: str, device: torch.device | str | None = None) -> None:
+        self.tensors = load_file(DATA / f"{name}.safetensors", device=str(device or torch.get_default_device()))
         self.about = json.loads((DATA / f"{name}.json").read_text())
 
     def under(self, prefix: str) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from torch import nn
 import sw_ops
 from sw_ops import ChannelSplit, FusedShiftwiseConv2d, ShiftwiseConv2d, reparameterize
 
-from conftest import Golden, assert_close_to_maximum
+from conftest import Golden, assert_close_to_maximum, seeded
 
 GOLDEN = Golden("C_layer")
 NORMS = {"bn_lora1": "norm_horizontal", "bn_lora2": "norm_vertical", "bn_small": "norm_identity"}
@@ -65,7 +65,7 @@ def trained_layer(
 ) -> ShiftwiseConv2d:
     """Return a float64 layer whose weights and statistics are all away from their initial values."""
     layer = ShiftwiseConv2d(channels, kernel_size, small_kernel, dtype=torch.float64, **options)
-    generator = torch.Generator().manual_seed(1)
+    generator = seeded(1)
     for name, tensor in itertools.chain(layer.named_parameters(), layer.named_buffers()):
         if tensor.is_floating_point():
             low = 0.5 if name.endswith("running_var") else -1.0
@@ -83,7 +83,7 @@ def test_fusing_changes_nothing(
     layer = trained_layer(8, *kernel_sizes, n_path=n_path, n_rep=n_rep, ghost_ratio=ghost_ratio)
     layer.eval()
     fused = reparameterize(layer)
-    generator = torch.Generator().manual_seed(2)
+    generator = seeded(2)
     for shape in ([2, 8, 14, 14], [1, 8, 1, 1], [1, 8, 3, 17], [0, 8, 4, 4]):
         x = torch.randn(shape, generator=generator, dtype=torch.float64)
         want = branch_by_branch(layer, x)
@@ -110,13 +110,13 @@ def test_frozen_norms_fold_and_batch_statistics_do_not(track_running_stats: bool
         norm.eval()
         if not track_running_stats:
             norm.running_mean = norm.running_var = None
-    x = torch.randn(2, 8, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 8, 9, 9, dtype=torch.float64, generator=seeded(0))
     assert_close_to_maximum(layer(x), branch_by_branch(layer, x), 1e-10)
 
 
 def test_evaluation_mode_is_differentiable(backend: str) -> None:
     layer = trained_layer(4, 13).eval()
-    x = torch.randn(2, 4, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    x = torch.randn(2, 4, 5, 6, dtype=torch.float64, generator=seeded(0), requires_grad=True)
     parameters = [x, *layer.parameters()]
     got = torch.autograd.grad(layer(x).square().sum(), parameters)
     want = torch.autograd.grad(branch_by_branch(layer, x).square().sum(), parameters)
@@ -138,7 +138,7 @@ def test_the_constructor_follows_the_users_seed_and_reseeds_nothing() -> None:
 def test_tables_travel_in_the_state_dict() -> None:
     source = ShiftwiseConv2d(6, 13, table=sw_ops.ShiftTable.shuffled(4, 13, 3, 4, seed=99)).eval()
     target = ShiftwiseConv2d(6, 13).eval()
-    x = torch.randn(1, 6, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, 6, 8, 8, generator=seeded(0))
     assert not torch.equal(target(x), source(x))
     target.load_state_dict(source.state_dict())
     assert torch.equal(target(x), source(x))
@@ -152,7 +152,7 @@ def test_reparameterize_replaces_every_layer_of_a_copy() -> None:
     assert kinds.count(FusedShiftwiseConv2d) == 2
     assert ShiftwiseConv2d not in kinds
     assert isinstance(model[2], ShiftwiseConv2d)
-    x = torch.randn(1, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, 3, 9, 9, generator=seeded(0))
     assert_close_to_maximum(fused(x), model(x), 1e-5)
 
 
@@ -160,7 +160,7 @@ def test_a_fused_layer_loads_what_another_saved() -> None:
     fused = trained_layer().eval().fuse()
     other = FusedShiftwiseConv2d(8, 51, dtype=torch.float64)
     other.load_state_dict(fused.state_dict())
-    x = torch.randn(1, 8, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, 8, 7, 7, dtype=torch.float64, generator=seeded(0))
     assert torch.equal(other(x), fused(x))
 
 
@@ -168,7 +168,7 @@ def test_a_fused_layer_loads_what_another_saved() -> None:
 def test_copies_compute_the_same(fuse: bool) -> None:
     layer = trained_layer().eval()
     layer = layer.fuse() if fuse else layer
-    x = torch.randn(1, 8, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, 8, 7, 7, dtype=torch.float64, generator=seeded(0))
     assert torch.equal(copy.deepcopy(layer)(x), layer(x))
     assert torch.equal(pickle.loads(pickle.dumps(layer))(x), layer(x))
 

@@ -2,10 +2,10 @@
 
 from importlib.metadata import version
 
-from sw_ops.assembly import Stripes, assemble_stripes
+from sw_ops.assembly import SlotValues, Stripes, assemble_ninefold, assemble_stripes, position_embedding
 from sw_ops.backend import use_backend
 from sw_ops.layer import FusedShiftwiseConv2d, ShiftwiseConv2d, reparameterize, shiftwise_conv2d
-from sw_ops.shift_add import shift_add
+from sw_ops.shift_add import shift_add, shift_add_ninefold
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 from sw_ops.table import ChannelSplit, ShiftTable, slot_count, slot_offsets
 
@@ -16,10 +16,14 @@ __all__ = [
     "FusedShiftwiseConv2d",
     "ShiftTable",
     "ShiftwiseConv2d",
+    "SlotValues",
     "Stripes",
+    "assemble_ninefold",
     "assemble_stripes",
+    "position_embedding",
     "reparameterize",
     "shift_add",
+    "shift_add_ninefold",
     "shiftwise_conv2d",
     "slot_count",
     "slot_offsets",

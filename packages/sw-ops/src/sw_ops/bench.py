@@ -23,6 +23,7 @@ from sw_ops.table import ShiftTable
 
 _TURN_SECONDS = 5e-3
 DENSE_KERNEL = 13  # the kernel of UniRepLKNet (arXiv 2311.15599), the rival in speed
+DENSE = f"dense {DENSE_KERNEL}x{DENSE_KERNEL}"
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -74,7 +75,7 @@ def measure(
     for shape in shapes:
         runs = _contenders(shape, batch, device, dtype, published)
         seconds = _take_turns(runs, repeats, device)
-        dense = min(s for (name, _), s in seconds.items() if name == f"dense {DENSE_KERNEL}x{DENSE_KERNEL} forward")
+        dense = min(s for (name, _), s in seconds.items() if name == DENSE)
         macs = multiply_adds(shape) * batch
         yield [
             Row(
@@ -82,7 +83,7 @@ def measure(
                 name,
                 layout,
                 milliseconds=s * 1e3,
-                gmacs=macs / s / 1e9 if name == "fused forward" else None,
+                gmacs=macs / s / 1e9 if name == "fused" else None,
                 of_dense=s / dense,
             )
             for (name, layout), s in seconds.items()
@@ -106,7 +107,7 @@ def summary(rows: list[Row]) -> dict[str, float]:
     for row in rows:
         shapes = best.setdefault(row.contender, {})
         shapes[row.shape] = min(row.milliseconds, shapes.get(row.shape, float("inf")))
-    dense = sum(best[f"dense {DENSE_KERNEL}x{DENSE_KERNEL} forward"].values())
+    dense = sum(best[DENSE].values())
     return {contender: sum(shapes.values()) / dense for contender, shapes in best.items()}
 
 
@@ -160,11 +161,11 @@ def _contenders(
             with use_backend("torch"):
                 return stripe_conv2d_fused(x, *stripes[:2], bias, anchor)
 
-        runs["fused forward", layout] = torch.no_grad()(fused)
-        runs["three-map forward", layout] = torch.no_grad()(forward)
-        runs["three-map forward+backward", layout] = training
-        runs["fused forward, torch backend", layout] = torch.no_grad()(by_torch)
-        runs[f"dense {DENSE_KERNEL}x{DENSE_KERNEL} forward", layout] = torch.no_grad()(dense_forward)
+        runs["fused", layout] = torch.no_grad()(fused)
+        runs["three maps", layout] = torch.no_grad()(forward)
+        runs["three maps + backward", layout] = training
+        runs["fused, by PyTorch", layout] = torch.no_grad()(by_torch)
+        runs[DENSE, layout] = torch.no_grad()(dense_forward)
 
     if published:
         x = random(batch, c, shape.size, shape.size)
@@ -173,7 +174,7 @@ def _contenders(
             paths = [F.conv2d(x, small, padding=k - 1, groups=c) for _ in range(2)]
             return shift_add(paths[0] + paths[1], table, (shape.size, shape.size))
 
-        runs["published algorithm forward", "contiguous"] = torch.no_grad()(published_forward)
+        runs["published algorithm", "contiguous"] = torch.no_grad()(published_forward)
     return runs
 
 

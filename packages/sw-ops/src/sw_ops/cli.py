@@ -104,21 +104,29 @@ def _print_comparison(old: dict[str, float], new: dict[str, float]) -> None:
 
 def _print_bench(found: dict[str, Any]) -> None:
     console = Console()
-    heading = f"{found['device']}, {found['threads']} threads, {found['dtype']}, batch {found['batch']}"
+    heading = f"{found['device']}, {found['threads']} threads, {found['dtype']}, batch {found['batch']}: milliseconds"
     table = Table(title=heading, title_justify="left")
-    for column in ("shape", "contender", "layout"):
-        table.add_column(column)
-    for column in ("ms", "GMAC/s", "x dense 13x13"):
+    table.add_column("contender")
+    for column in ("contiguous", "channels-last", "GMAC/s", "x dense 13x13"):
         table.add_column(column, justify="right")
+    cells: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for row in found["rows"]:
-        gmacs = "" if row["gmacs"] is None else f"{row['gmacs']:.0f}"
-        figures = (f"{row['milliseconds']:.3f}", gmacs, f"{row['of_dense']:.2f}")
-        table.add_row(row["shape"], row["contender"], row["layout"], *figures)
+        cells.setdefault((row["shape"], row["contender"]), {})[row["layout"]] = row
+    last = None
+    for (shape, contender), layouts in cells.items():
+        if shape != last:
+            table.add_section()
+            table.add_row(f"[bold]{shape}[/]")
+            last = shape
+        times = [f"{layouts[n]['milliseconds']:.3f}" if n in layouts else "" for n in ("contiguous", "channels_last")]
+        best = min(layouts.values(), key=lambda row: row["milliseconds"])
+        gmacs = "" if best["gmacs"] is None else f"{best['gmacs']:.0f}"
+        table.add_row(contender, *times, gmacs, f"{best['of_dense']:.2f}")
     console.print(table)
 
-    total = Table(title="all four shapes, each in its faster layout", title_justify="left")
+    total = Table(title="all shapes, each in its faster layout", title_justify="left")
     total.add_column("contender")
-    total.add_column("x dense 13x13 forward", justify="right")
+    total.add_column("x dense 13x13", justify="right")
     for contender, ratio in sorted(found["of_dense"].items(), key=lambda item: item[1]):
         total.add_row(contender, f"{ratio:.2f}")
     console.print(total)

@@ -43,10 +43,10 @@ class ShiftTable:
     Attributes:
         kernel_size: width ``M`` of the large kernel that the slots cover.
         small_kernel: width ``k`` of one slot.
-        horizontal: int16 ``[channels, n_rep, n]``; ``horizontal[c, g, j]`` is the slot of channel ``c`` that shuffle
+        horizontal: int32 ``[channels, n_rep, n]``; ``horizontal[c, g, j]`` is the slot of channel ``c`` that shuffle
             ``g`` places at position ``j`` of the horizontal stripe.
         vertical: the same for the vertical stripe, from top to bottom.
-        identity: int16 ``[channels, n_rep]``; the slot that shuffle ``g`` adds, unshifted, to the identity path.
+        identity: int32 ``[channels, n_rep]``; the slot that shuffle ``g`` adds, unshifted, to the identity path.
     """
 
     kernel_size: int
@@ -83,6 +83,11 @@ class ShiftTable:
         """Number ``n`` of slots per channel."""
         return self.horizontal.shape[2]
 
+    @property
+    def offsets(self) -> list[int]:
+        """Shift in pixels of each position, from left to right; see :func:`slot_offsets`."""
+        return slot_offsets(self.kernel_size, self.small_kernel)
+
     @classmethod
     def shuffled(
         cls, channels: int, kernel_size: int, small_kernel: int, n_rep: int, seed: int = PUBLISHED_SEED
@@ -90,6 +95,11 @@ class ShiftTable:
         """Draw the tables from a generator of their own; the default seed gives the published ones bit for bit."""
         horizontal, vertical, identity = _shuffles(channels, slot_count(kernel_size, small_kernel), n_rep, seed)
         return cls(kernel_size, small_kernel, horizontal.clone(), vertical.clone(), identity.clone())
+
+    def to(self, device: torch.device | str) -> ShiftTable:
+        """Return the table on another device."""
+        slots = (self.horizontal.to(device), self.vertical.to(device), self.identity.to(device))
+        return ShiftTable(self.kernel_size, self.small_kernel, *slots)
 
     @classmethod
     def from_published(cls, kernel_size: int, small_kernel: int, pad_hv: Tensor, idx_identit: Tensor) -> ShiftTable:
@@ -104,16 +114,18 @@ class ShiftTable:
         offsets = slot_offsets(kernel_size, small_kernel)
         n, first, n_rep = len(offsets), offsets[0], pad_hv.shape[1] // 2
         position = ((first - pad_hv.long()) // small_kernel).reshape(-1, n, 2 * n_rep)
-        slots = position.argsort(dim=1).permute(0, 2, 1).to(torch.int16)  # a permutation's argsort is its inverse
-        identity = (idx_identit.long() % n).to(torch.int16)
+        slots = position.argsort(dim=1).permute(0, 2, 1).to(torch.int32)  # a permutation's argsort is its inverse
+        identity = (idx_identit.long() % n).to(torch.int32)
         return cls(kernel_size, small_kernel, slots[:, :n_rep].clone(), slots[:, n_rep:].clone(), identity)
 
     def to_published(self) -> tuple[Tensor, Tensor]:
         """Return ``(pad_hv, idx_identit)`` as the published extension wants them, int32."""
-        offsets = torch.tensor(slot_offsets(self.kernel_size, self.small_kernel))
+        offsets = torch.tensor(self.offsets, device=self.identity.device)
         position = torch.cat([self.horizontal, self.vertical], dim=1).long().argsort(dim=2)
         pad_hv = offsets[position].permute(0, 2, 1).reshape(self.channels * self.slots, 2 * self.n_rep)
-        idx_identit = self.identity.long() + torch.arange(self.channels).unsqueeze(1) * self.slots
+        idx_identit = (
+            self.identity.long() + torch.arange(self.channels, device=self.identity.device).unsqueeze(1) * self.slots
+        )
         return pad_hv.to(torch.int32), idx_identit.to(torch.int32)
 
 
@@ -163,8 +175,8 @@ def _shuffles(channels: int, slots: int, n_rep: int, seed: int) -> tuple[Tensor,
 
         def permutations() -> Tensor:
             drawn = [torch.randperm(slots, generator=generator) for _ in range(n_rep * channels)]
-            return torch.stack(drawn).reshape(n_rep, channels, slots).transpose(0, 1).to(torch.int16).contiguous()
+            return torch.stack(drawn).reshape(n_rep, channels, slots).transpose(0, 1).to(torch.int32).contiguous()
 
         horizontal, vertical = permutations(), permutations()
         drawn = [torch.randint(0, slots, [channels], generator=generator) for _ in range(n_rep)]
-        return horizontal, vertical, torch.stack(drawn, dim=1).to(torch.int16)
+        return horizontal, vertical, torch.stack(drawn, dim=1).to(torch.int32)

@@ -6,7 +6,7 @@ UV := .uv/bin/uv
 PACKAGES := $(notdir $(patsubst %/,%,$(wildcard packages/*/)))
 say = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test lint test-workspace $(PACKAGES:%=test-%) clean
+.PHONY: help demo test lint test-workspace $(PACKAGES:%=test-%) sanitize test-wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -50,6 +50,24 @@ $(UV):
 	$(call say,Getting uv into .uv/)
 	@python3 -m venv .uv 2>/dev/null && .uv/bin/pip install --quiet uv \
 	  || python3 -m pip install --quiet --target .uv uv
+
+SANITIZED := -C cmake.define.SW_SANITIZE=ON -C cmake.define.CMAKE_CUDA_COMPILER=NOTFOUND -C build-dir=build/sanitize
+
+sanitize: $(UV) ## the tests of the native code under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(call say,Building with sanitizers)
+	UV_PROJECT_ENVIRONMENT=.venvs/sanitize $(UV) sync --quiet --package sw-ops $(SANITIZED)
+	$(call say,Native code under sanitizers)
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  .venvs/sanitize/bin/python -m pytest packages/sw-ops/tests/test_stripe.py packages/sw-ops/tests/test_shift_add.py
+
+test-wheel: $(UV) ## sw-ops as people get it: one wheel, with the lowest and the newest torch it is meant for
+	rm -rf packages/sw-ops/dist
+	$(call say,Building the sdist, and the wheel from it)
+	$(UV) build --quiet --out-dir packages/sw-ops/dist packages/sw-ops
+	$(call say,The wheel with torch 2.6.0 and with torch 2.14.1)
+	for torch in 2.6.0 2.14.1; do \
+	  $(UV) run --quiet --no-project --isolated --with torch==$$torch --with packages/sw-ops/dist/*.whl sw-ops doctor || exit 1; \
+	done
 
 clean: ## remove the environments and what was built
 	rm -rf .uv .venv .venvs packages/*/build packages/*/dist

@@ -173,6 +173,12 @@ def test_copies_compute_the_same(fuse: bool) -> None:
     assert torch.equal(pickle.loads(pickle.dumps(layer))(x), layer(x))
 
 
+def test_layers_run_on_the_meta_device() -> None:
+    layer = ShiftwiseConv2d(8, 13, device="meta")
+    x = torch.empty(2, 8, 7, 5, device="meta")
+    assert layer.train()(x).shape == layer.eval()(x).shape == layer.fuse()(x).shape == x.shape
+
+
 @pytest.mark.parametrize("fuse", [False, True])
 def test_channels_last_stays_channels_last(fuse: bool, backend: str) -> None:
     layer = trained_layer().eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -139,8 +140,9 @@ def position_embedding(table: ShiftTable, values: SlotValues, size: tuple[int, i
 def _placed(weight: Tensor, placement: Tensor) -> Tensor:
     """Sum the slots ``[channels*n, 1, k, k]`` at each position of ``placement`` ``[channels, positions, n]``."""
     channels, positions, n = placement.shape
-    k = weight.shape[-1]
-    with torch.autocast(weight.device.type, enabled=False):  # a rounded product here would round every tap
+    k, device = weight.shape[-1], weight.device.type
+    # A product in autocast's dtype would round every tap; some devices (meta) know no autocast.
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
         return torch.bmm(placement, weight.reshape(channels, n, k * k)).view(channels, positions, k, k)
 
 

@@ -72,8 +72,10 @@ def stripe_conv2d_fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: T
 
 def _prepared(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     """Cast to the autocast dtype where autocast is on, as PyTorch's own convolutions do."""
-    if x.is_floating_point() and torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
+    device = x.device.type
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if autocast and x.is_floating_point():
+        dtype = torch.get_autocast_dtype(device)
         return (x.to(dtype), *(t.to(dtype) for t in others))
     return (x, *others)
 

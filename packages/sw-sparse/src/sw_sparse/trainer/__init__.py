@@ -1,0 +1,1 @@
+"""Training and evaluating image classifiers with the sparse engine: ``sw-sparse train`` and ``sw-sparse eval``."""

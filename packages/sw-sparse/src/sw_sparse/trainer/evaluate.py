@@ -1,0 +1,80 @@
+"""Evaluation: loss and accuracy of a model over a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from timm.utils import accuracy
+from torch import nn
+from torch.utils.data import DataLoader
+
+from sw_sparse.trainer.build import build_model
+from sw_sparse.trainer.checkpoint import load_weights
+from sw_sparse.trainer.data import evaluation_loader, number_of_classes, open_dataset
+from sw_sparse.trainer.errors import InputError
+from sw_sparse.trainer.recipe import Recipe, read_recipe, recipe_from
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, loader: DataLoader, accelerator: Accelerator, advance: Callable[[int], None] = lambda images: None
+) -> dict[str, float]:
+    """Return mean loss and top-1 and top-5 accuracy in percent, over all ranks' images.
+
+    Args:
+        model: in any mode; it is left in evaluation mode.
+        loader: this rank's share.
+        accelerator: where and in what precision to run.
+        advance: told the number of images after every batch.
+    """
+    model.eval()
+    sums = torch.zeros(4, dtype=torch.float64)
+    for images, labels in loader:
+        images, labels = images.to(accelerator.device), labels.to(accelerator.device)
+        with accelerator.autocast():
+            logits = model(images)
+        logits = logits.float()
+        top1, top5 = accuracy(logits, labels, topk=(1, 5))
+        loss = F.cross_entropy(logits, labels)
+        sums += len(labels) * torch.tensor([1, float(loss), float(top1), float(top5)], dtype=torch.float64)
+        advance(len(labels))
+    # NCCL reduces on the GPU, and Apple's has no float64.
+    sums = accelerator.reduce(sums.to(accelerator.device, torch.float32 if accelerator.device.type == "mps" else None))
+    images, loss, top1, top5 = sums.tolist()
+    if not images:
+        raise InputError("data_dir: no images to evaluate on")
+    return {"images": int(images), "loss": loss / images, "top1": top1 / images, "top5": top5 / images}
+
+
+def evaluate_checkpoint(path: Path, flags: dict[str, Any], advance: Callable[[int], None]) -> dict[str, Any]:
+    """Evaluate the weights in a file on the data they were tested on, or on what the flags say.
+
+    Args:
+        path: a checkpoint or the final weights of a run; or any other weights, for which the flags give the model.
+        flags: options of the recipe.
+        advance: see :func:`evaluate`.
+    """
+    recipe, weights = _recipe_and_weights(path, flags)
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=recipe.amp)
+    split = flags.get("val_split") or recipe.test_split or recipe.val_split
+    dataset = open_dataset(recipe, split, training=False)
+    model = build_model(recipe, number_of_classes(recipe, dataset))
+    if weights is not None:
+        model.load_state_dict(weights)
+    model.to(accelerator.device)
+    loader = evaluation_loader(recipe, dataset, accelerator.process_index, accelerator.num_processes)
+    return {"checkpoint": str(path), "split": split, **evaluate(model, loader, accelerator, advance)}
+
+
+def _recipe_and_weights(path: Path, flags: dict[str, Any]) -> tuple[Recipe, dict[str, torch.Tensor] | None]:
+    if path.suffix == ".safetensors" and "model" not in flags:
+        weights, settings = load_weights(path)
+        return recipe_from({**settings, "initial_checkpoint": None, "pretrained": False, **flags}, str(path)), weights
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return read_recipe(None, {**flags, "initial_checkpoint": str(path)}), None

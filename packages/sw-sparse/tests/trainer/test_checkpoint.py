@@ -1,0 +1,134 @@
+import os
+import pickle
+
+import pytest
+import torch
+
+from sw_sparse.trainer import checkpoint
+from sw_sparse.trainer.errors import InputError
+
+
+def state():
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.randn(1, 3)).sum().backward()
+    optimizer.step()
+    return {
+        "model": model.state_dict(),
+        "ema": None,
+        "optimizer": optimizer.state_dict(),
+        "recipe": {"lr": 1e-3, "targets": ["a", "b"]},
+        "odd": [torch.tensor(True), torch.zeros(0), torch.ones(2, dtype=torch.bfloat16), (1, float("inf")), {}],
+    }
+
+
+def same(a, b):
+    if torch.is_tensor(a):
+        return torch.equal(a, b) and a.dtype == b.dtype
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+def test_everything_comes_back_as_it_was(tmp_path):
+    before = state()
+    checkpoint.save(tmp_path / "a.safetensors", before)
+    assert same(checkpoint.load(tmp_path / "a.safetensors"), before)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_what_cannot_be_stored_is_named(tmp_path):
+    with pytest.raises(TypeError, match="a/b: a checkpoint cannot hold a object"):
+        checkpoint.save(tmp_path / "a.safetensors", {"a": {"b": object()}})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "one bit", "header", "pickle"])
+def test_the_newest_sound_checkpoint_is_used_and_damaged_ones_are_named(tmp_path, damage):
+    for epoch in range(2):
+        checkpoint.save(tmp_path / f"epoch-000{epoch}.safetensors", {**state(), "epoch": epoch})
+    newest = tmp_path / "epoch-0001.safetensors"
+    content = bytearray(newest.read_bytes())
+    if damage == "truncated":
+        content = content[: len(content) // 2]
+    elif damage == "emptied":
+        content = bytearray()
+    elif damage == "one bit":
+        content[-5] ^= 1
+    elif damage == "header":
+        content = content.replace(b"0.001", b"0.002")
+    else:
+        content = bytearray(pickle.dumps({"model": 1}))
+    newest.write_bytes(content)
+    warnings = []
+    assert checkpoint.newest(tmp_path, warnings.append)["epoch"] == 0
+    assert len(warnings) == 1
+    assert str(newest) in warnings[0]
+    assert "\n" not in warnings[0]
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert checkpoint.newest(tmp_path / "nowhere", print) is None
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    for epoch in range(5):
+        (tmp_path / f"epoch-{epoch:04}.safetensors").touch()
+    (tmp_path / ".epoch-0009.safetensors.writing").touch()
+    checkpoint.prune(tmp_path, keep=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-0003.safetensors", "epoch-0004.safetensors"]
+
+
+def test_a_failed_write_leaves_the_earlier_file(tmp_path):
+    path = tmp_path / "file"
+    checkpoint.atomically(path, lambda file: file.write_text("good"))
+
+    def fail(file):
+        file.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.atomically(path, fail)
+    assert path.read_text() == "good"
+
+
+def test_weights_keep_their_names_and_bring_their_recipe(tmp_path):
+    weights = {"b.weight": torch.ones(2), "a.tied": torch.ones(1)}
+    first = checkpoint.save_weights(tmp_path / "a.safetensors", weights, {"lr": 1})
+    loaded, recipe = checkpoint.load_weights(tmp_path / "a.safetensors")
+    assert same({name: loaded[name] for name in weights}, weights)
+    assert recipe == {"lr": 1}
+    assert checkpoint.save_weights(tmp_path / "b.safetensors", weights, {"lr": 2}) == first
+    changed = {**weights, "b.weight": torch.zeros(2)}
+    assert checkpoint.save_weights(tmp_path / "c.safetensors", changed, {"lr": 1}) != first
+
+
+def test_a_checkpoint_gives_its_averaged_weights(tmp_path):
+    before = state()
+    checkpoint.save(tmp_path / "a.safetensors", before)
+    assert same(checkpoint.load_weights(tmp_path / "a.safetensors")[0], before["model"])
+    averaged = {"weight": torch.zeros(1)}
+    checkpoint.save(tmp_path / "b.safetensors", {**before, "ema": averaged})
+    assert same(checkpoint.load_weights(tmp_path / "b.safetensors")[0], averaged)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch evil-was-here",)
+
+
+@pytest.mark.parametrize("content", [{"model": {}, "args": Evil()}, Evil()])
+def test_a_pickle_that_runs_code_is_refused_unopened(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    torch.save(content, tmp_path / "evil.pth")
+    with pytest.raises(InputError, match="refused, opening it could run code") as error:
+        checkpoint.refuse_code(tmp_path / "evil.pth")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "evil-was-here").exists()
+
+
+def test_plain_weights_are_not_refused(tmp_path):
+    torch.save({"model": state()["model"]}, tmp_path / "fine.pth")
+    checkpoint.refuse_code(tmp_path / "fine.pth")

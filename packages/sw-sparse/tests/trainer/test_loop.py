@@ -1,0 +1,237 @@
+"""Whole runs on the digits, of a network so small that an epoch takes a fraction of a second."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from sw_sparse.trainer import checkpoint
+from sw_sparse.trainer.errors import InputError
+from sw_sparse.trainer.evaluate import evaluate_checkpoint
+from sw_sparse.trainer.loop import train
+from sw_sparse.trainer.recipe import read_recipe
+from sw_sparse.trainer.watcher import Watcher
+
+TINY = {
+    "model_args": {
+        "dims": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "kernel_sizes": [13, 13, 7, 7], "layer_scale_init": 0.1,
+    },
+    "batch_size": 128,
+    "epochs": 4,
+    "update_every": 3,
+    "trackers": [],
+}  # fmt: skip
+
+
+def recipe(output, **flags):
+    return read_recipe("digits", {**TINY, "output": str(output), **flags})
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run from start to end, and its folder."""
+    output = tmp_path_factory.mktemp("straight") / "run"
+    return train(recipe(output, trackers=["tensorboard"])), output
+
+
+def test_a_run_leaves_its_files(straight):
+    summary, output = straight
+    assert sorted(p.name for p in output.iterdir()) == [
+        "best.safetensors", "checkpoints", "curves.png", "log.jsonl", "model.safetensors", "sparsity.png",
+        "summary.json", "sw-sparse",
+    ]  # fmt: skip
+    assert [p.name for p in sorted((output / "checkpoints").iterdir())] == [
+        f"epoch-000{epoch}.safetensors" for epoch in (1, 2, 3)
+    ]
+    assert list((output / "sw-sparse").glob("events.out.tfevents.*"))
+    assert json.loads((output / "summary.json").read_text()) == summary
+    log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in log] == [0, 1, 2, 3]
+    assert summary["test_images"] == 360
+    assert log[-1]["train_loss"] < log[0]["train_loss"]
+
+
+def test_the_density_asked_holds_in_the_weights_themselves(straight):
+    _, output = straight
+    record = json.loads((output / "log.jsonl").read_text().splitlines()[-1])
+    weights, _ = checkpoint.load_weights(output / "model.safetensors")
+    filters = [w for name, w in weights.items() if ".conv.weights.0" in name]
+    on = sum(int(w.flatten(1).any(1).sum()) for w in filters)
+    assert on == round(0.7 * sum(len(w) for w in filters))
+    assert sum(record["density"].values()) / len(record["density"]) == pytest.approx(0.7, abs=0.15)
+    assert all(record["explored"][layer] >= density for layer, density in record["density"].items())
+
+
+def test_evaluation_reproduces_the_figures(straight):
+    summary, output = straight
+    figures = evaluate_checkpoint(output / "model.safetensors", {}, lambda images: None)
+    assert (figures["split"], figures["top1"]) == ("test", summary["test_top1"])
+    last = evaluate_checkpoint(output / "checkpoints" / "epoch-0003.safetensors", {"val_split": "validation"}, print)
+    assert last["top1"] == summary["top1"]
+
+
+def test_the_same_recipe_gives_the_same_weights_and_another_seed_does_not(straight, tmp_path):
+    digest = straight[0]["weights_sha256"]
+    assert train(recipe(tmp_path / "again"))["weights_sha256"] == digest
+    assert train(recipe(tmp_path / "other", seed=1))["weights_sha256"] != digest
+
+
+def test_starting_a_finished_run_again_changes_nothing(straight):
+    summary, output = straight
+    assert train(recipe(output)) == summary
+
+
+def test_a_folder_with_another_run_is_left_alone(straight):
+    _, output = straight
+    before = {path: path.read_bytes() for path in output.rglob("*.*") if path.is_file()}
+    with pytest.raises(InputError, match="holds a run with lr 0.004, not 0.1"):
+        train(recipe(output, lr=0.1))
+    assert before == {path: path.read_bytes() for path in output.rglob("*.*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"sparsity": 0.0, "ema_decay": 0.0, "distribution": "uniform"},
+        {"accumulate": 3, "clip_grad": 0.5, "mixup": 0.8, "cutmix": 1.0, "amp": "bf16", "channels_last": True},
+        {"update": "rigl", "granularity": "element", "targets": ["*.expand.weight"], "distribution": "erk"},
+        {"update": "gradual", "drop_schedule": "cubic", "weight_decay_end": 0.2, "sched": "step", "opt": "sgd"},
+        {"published": True, "checkpoint_every": 2, "layer_decay": 0.8},
+    ],
+)
+def test_options_run(tmp_path, flags):
+    AcceleratorState._reset_state(reset_partial_state=True)  # it holds one precision per process
+    summary = train(recipe(tmp_path / "run", epochs=2, **flags))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert summary["epochs"] == 2
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_too_little_data_for_a_step_is_named(tmp_path):
+    with pytest.raises(InputError, match="one step takes 128 x 9 x 1 images, more than the 1078 of 'train'"):
+        train(recipe(tmp_path / "run", accumulate=9))
+
+
+def test_a_loss_that_explodes_stops_the_run(tmp_path):
+    with pytest.raises(InputError, match="the loss became nan in epoch"):
+        train(recipe(tmp_path / "run", lr=1e30, epochs=3, opt="sgd"))
+
+
+def run_in_child(settings, results=None):
+    torch.set_num_threads(1)
+    summary = train(settings)
+    if results is not None:
+        results.put(summary["weights_sha256"])
+
+
+@pytest.fixture(scope="module")
+def context():
+    """Processes that start in a moment, from a server that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sw_sparse.trainer.loop", "torch._dynamo", "hypothesis", "pytest"])
+    return context
+
+
+def killed_and_resumed(context, output, kills, seed, **flags):
+    """Kill a run that often at random moments, check its files each time, and return the final digest."""
+    settings, moments = recipe(output, **flags), random.Random(seed)
+    for _ in range(kills):
+        process = context.Process(target=run_in_child, args=(settings,))
+        process.start()
+        time.sleep(moments.uniform(0.5, 4))
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        for path in output.rglob("*.safetensors"):
+            if not path.name.startswith("."):
+                checkpoint.load_weights(path)  # raises where it is not whole
+        for line in (output / "log.jsonl").read_text().splitlines() if (output / "log.jsonl").exists() else ():
+            json.loads(line)
+    results = context.SimpleQueue()
+    process = context.Process(target=run_in_child, args=(settings, results))
+    process.start()
+    digest = results.get()
+    process.join()
+    assert not list(output.rglob(".*.writing"))
+    return digest
+
+
+def check_kills(context, tmp_path, kills, **flags):
+    results = context.SimpleQueue()
+    output = tmp_path / "run"
+    process = context.Process(target=run_in_child, args=(recipe(output, **flags), results))
+    process.start()
+    expected = results.get()
+    process.join()
+    output.rename(tmp_path / "uninterrupted")
+    assert killed_and_resumed(context, output, kills, seed=kills, **flags) == expected
+
+
+def test_runs_killed_at_random_moments_end_with_the_same_weights(context, tmp_path):
+    check_kills(context, tmp_path, 3, epochs=6)
+
+
+@pytest.mark.slow
+def test_runs_killed_twenty_times_end_with_the_same_weights(context, tmp_path):
+    check_kills(context, tmp_path, 20, epochs=24)
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_run_ends_the_same(straight, tmp_path):
+    class Notes(Watcher):
+        def __init__(self):
+            self.lines = []
+
+        def note(self, text):
+            self.lines.append(text)
+
+    output = tmp_path / "run"
+    train(recipe(output))
+    newest = output / "checkpoints" / "epoch-0003.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    notes = Notes()
+    summary = train(recipe(output), notes)
+    assert str(newest) in notes.lines[0]
+    assert notes.lines[1].endswith("after epoch 3")
+    assert summary["weights_sha256"] == straight[0]["weights_sha256"]
+
+
+# No batch norm and no random crop: what several processes compute together is what one computes.
+EXACT = {
+    "model": "test_convnext", "model_args": {}, "targets": ["*.mlp.fc*.weight"], "granularity": "element",
+    "scale": [1.0, 1.0], "ratio": [1.0, 1.0], "smoothing": 0.0, "epochs": 2, "distribution": "erk",
+}  # fmt: skip
+
+
+def one_of_several(rank, world, port, output):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world),
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+    torch.set_num_threads(1)
+    train(recipe(output, **EXACT, batch_size=128 // world))
+
+
+def test_two_processes_train_as_one_does(context, tmp_path):
+    port = random.SystemRandom().randint(20000, 60000)
+    processes = [context.Process(target=one_of_several, args=(rank, 2, port, tmp_path / "two")) for rank in range(2)]
+    for process in processes:
+        process.start()
+    train(recipe(tmp_path / "one", **EXACT))
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    for one, two in zip(*logs, strict=True):
+        assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-5)
+        assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
+        assert two["images"] == one["images"]
+    first, _ = checkpoint.load_weights(tmp_path / "one" / "model.safetensors")
+    second, _ = checkpoint.load_weights(tmp_path / "two" / "model.safetensors")
+    assert all(torch.equal(first[name] == 0, second[name] == 0) for name in first if ".mlp.fc" in name)

@@ -3,9 +3,11 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import sw_ops
@@ -142,6 +144,13 @@ def test_tables_travel_in_the_state_dict() -> None:
     assert not torch.equal(target(x), source(x))
     target.load_state_dict(source.state_dict())
     assert torch.equal(target(x), source(x))
+
+
+def test_layers_of_one_table_can_be_saved(tmp_path: Path) -> None:
+    table, split = sw_ops.ShiftTable.shuffled(6, 13, 3, 4), ChannelSplit.published(8, 0.23)
+    model = nn.Sequential(*(ShiftwiseConv2d(8, 13, table=table, split=split) for _ in range(2)))
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    model.load_state_dict(load_file(tmp_path / "model.safetensors"))
 
 
 def test_reparameterize_replaces_every_layer_of_a_copy() -> None:

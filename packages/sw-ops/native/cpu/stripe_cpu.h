@@ -1,5 +1,6 @@
 // The CPU's stripe convolutions. Any strides are accepted; channels-last and contiguous memory are fast.
 // Results do not depend on the number of threads, to the bit. Sums are kept in float (double for f64).
+// Wanted: 0 <= anchor < length.
 #pragma once
 #include "../stripe.h"
 

@@ -88,11 +88,12 @@ class ShiftwiseConv2d(nn.Module):
         self.norm_horizontal = nn.BatchNorm2d(rep, device=device, dtype=dtype)
         self.norm_vertical = nn.BatchNorm2d(rep, device=device, dtype=dtype)
         self.norm_identity = nn.BatchNorm2d(rep, device=device, dtype=dtype)
-        self.register_buffer("slots_horizontal", table.horizontal.to(device))
-        self.register_buffer("slots_vertical", table.vertical.to(device))
-        self.register_buffer("slots_identity", table.identity.to(device))
-        self.register_buffer("rep_channels", split.rep.to(device))
-        self.register_buffer("ghost_channels", split.ghost.to(device))
+        # Copies: layers may be given one table, but buffers that share memory cannot be saved as safetensors.
+        self.register_buffer("slots_horizontal", table.horizontal.to(device, copy=True))
+        self.register_buffer("slots_vertical", table.vertical.to(device, copy=True))
+        self.register_buffer("slots_identity", table.identity.to(device, copy=True))
+        self.register_buffer("rep_channels", split.rep.to(device, copy=True))
+        self.register_buffer("ghost_channels", split.ghost.to(device, copy=True))
         self.reset_parameters()
 
     slots_horizontal: Tensor
@@ -136,7 +137,7 @@ class ShiftwiseConv2d(nn.Module):
             self.channels,
             self.kernel_size,
             self.small_kernel,
-            split=ChannelSplit(self.rep_channels.clone(), self.ghost_channels.clone()),
+            split=ChannelSplit(self.rep_channels, self.ghost_channels),
             device=bias.device,
             dtype=bias.dtype,
         )
@@ -195,8 +196,8 @@ class FusedShiftwiseConv2d(nn.Module):
         self.horizontal = nn.Parameter(torch.zeros(rep, small_kernel, length, device=device, dtype=dtype))
         self.vertical = nn.Parameter(torch.zeros(rep, length, small_kernel, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(rep, device=device, dtype=dtype))
-        self.register_buffer("rep_channels", split.rep.to(device))
-        self.register_buffer("ghost_channels", split.ghost.to(device))
+        self.register_buffer("rep_channels", split.rep.to(device, copy=True))
+        self.register_buffer("ghost_channels", split.ghost.to(device, copy=True))
 
     rep_channels: Tensor
     ghost_channels: Tensor

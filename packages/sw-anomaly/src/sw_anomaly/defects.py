@@ -1,0 +1,162 @@
+"""Synthetic defects on images of good parts, so that training needs no defective ones.
+
+A defect is a shape and a filling. Shapes: noise-shaped blobs (as in DRAEM, arXiv 2108.07610), rectangles and thin
+scars (as in CutPaste, arXiv 2104.04015), strokes. Fillings: a piece of another good image or of another place
+(both papers), a noise texture, a change of brightness, a local displacement. The label is what visibly changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from scipy import ndimage
+
+VISIBLE = 6 / 255  # a pixel is labelled defective where the image changed, around it, by more than this
+SMALLEST_AREA = 12  # pixels that must have changed visibly
+RADIUS = (0.02, 0.2)  # of a defect, relative to the image's shorter side
+
+Drawing = TypeVar("Drawing", bound=Callable[..., np.ndarray])
+
+
+def add_defects(
+    image: np.ndarray, donor: np.ndarray, part: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One to four synthetic defects on `image`: the new image, float32 [H, W, 3], and its mask, bool [H, W].
+
+    `image` and `donor`, another good image, are float32 [H, W, 3] in [0, 1]; `part` [N, 2] lists the places (row,
+    column) where a defect may be centred.
+    """
+    result = image.copy()
+    while True:
+        for _ in range(rng.integers(1, 5)):
+            _add_one(result, donor, part[rng.integers(len(part))], rng)
+        mask = _visible_change(image, result)
+        if mask.sum() >= SMALLEST_AREA:
+            return result, mask
+
+
+def find_part(image: np.ndarray) -> np.ndarray:
+    """Places [N, 2] (row, column) that do not look like the image's border; all of them if hardly any differ.
+
+    The border of an image of an object shows the background, that of a texture is like the rest of it.
+    """
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    middle = np.median(border, axis=0)
+    spread = np.abs(border - middle).max(axis=1)
+    differs = np.abs(image - middle).max(axis=2) > max(np.quantile(spread, 0.9) * 1.5, 0.06)
+    differs = ndimage.binary_opening(differs, iterations=1)
+    return np.argwhere(differs if differs.mean() > 0.01 else np.ones(differs.shape, dtype=bool))
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """A place on an image where a defect is to be drawn."""
+
+    image: np.ndarray
+    donor: np.ndarray
+    rows: slice
+    columns: slice
+    shape: np.ndarray  # float32 [h, w]: 1 in the defect, 0 around it, between on its edge
+
+    @property
+    def window(self) -> np.ndarray:
+        """What the image shows there, float32 [h, w, 3]; writing to it writes to the image."""
+        return self.image[self.rows, self.columns]
+
+
+def _add_one(image: np.ndarray, donor: np.ndarray, centre: np.ndarray, rng: np.random.Generator) -> None:
+    reach = min(image.shape[:2]) * np.exp(rng.uniform(*np.log(RADIUS)))
+    top, left = np.clip(centre - int(2.2 * reach) - 2, 0, None)
+    bottom, right = np.clip(centre + int(2.2 * reach) + 3, None, image.shape[:2])
+    rows, columns = np.mgrid[top:bottom, left:right]
+    turn = rng.uniform(0, 2 * np.pi)
+    y, x = (rows - centre[0]) / reach, (columns - centre[1]) / reach
+    u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    shape = _choose(SHAPES, rng)(u, v, reach, rng)
+    spot = _Spot(image, donor, slice(top, bottom), slice(left, right), shape)
+    filling = _choose(FILLINGS, rng)(spot, rng)
+    opacity = shape * np.float32(rng.uniform(0.5, 1.0))
+    spot.window[:] += opacity[..., None] * (np.clip(filling, 0, 1) - spot.window)
+
+
+def _blob(u: np.ndarray, v: np.ndarray, reach: float, rng: np.random.Generator) -> np.ndarray:
+    edge = 1 + 0.5 * _noise(u.shape, max(reach * rng.uniform(0.25, 0.8), 1.0), rng)
+    return _soft(edge - np.hypot(u, v * rng.uniform(1, 3)), reach, rng)
+
+
+def _rectangle(u: np.ndarray, v: np.ndarray, reach: float, rng: np.random.Generator) -> np.ndarray:
+    half = rng.uniform(0.25, 1.0)
+    return _soft(np.minimum(1 - np.abs(u), half - np.abs(v)), reach, rng)
+
+
+def _stroke(u: np.ndarray, v: np.ndarray, reach: float, rng: np.random.Generator) -> np.ndarray:
+    half = max(rng.uniform(0.04, 0.15), 0.8 / reach)
+    off = v - rng.normal(0, 0.4) * u**2 - 0.15 * np.sin(rng.uniform(2, 6) * u)
+    return _soft(np.minimum(2 - np.abs(u), half - np.abs(off)), reach, rng)
+
+
+def _soft(inside: np.ndarray, reach: float, rng: np.random.Generator) -> np.ndarray:
+    """0..1 from a distance to the edge in units of `reach`, positive inside, with an edge of 0.5 to 2 pixels."""
+    return np.clip(inside * reach / rng.uniform(0.5, 2.0) + 0.5, 0, 1).astype(np.float32)
+
+
+def _elsewhere(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
+    return _piece(spot.image, spot.shape.shape, rng)
+
+
+def _donated(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
+    return _piece(spot.donor, spot.shape.shape, rng)
+
+
+def _texture(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
+    """Noise around the colour of the place, a colour of another image made brighter or darker, or any grey."""
+    place = rng.integers(spot.donor.shape[:2])
+    colours = (spot.window.mean(axis=(0, 1)), spot.donor[tuple(place)] + rng.normal(0, 0.2), np.full(3, rng.uniform()))
+    grain = _noise(spot.shape.shape, np.exp(rng.uniform(0, np.log(12))), rng)
+    return colours[rng.integers(3)] + rng.uniform(0.02, 0.3) * grain[..., None]
+
+
+def _shade(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
+    return spot.window + rng.uniform(0.08, 0.4) * rng.choice([-1, 1])
+
+
+def _displace(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
+    way, length = rng.uniform(0, 2 * np.pi), rng.uniform(2, 8)
+    rows, columns = np.mgrid[spot.rows, spot.columns]
+    place = rows + length * np.sin(way) * spot.shape, columns + length * np.cos(way) * spot.shape
+    channels = [ndimage.map_coordinates(spot.image[..., c], place, order=1, mode="nearest") for c in range(3)]
+    return np.stack(channels, axis=2)
+
+
+SHAPES = {_blob: 0.5, _rectangle: 0.25, _stroke: 0.25}
+FILLINGS = {_elsewhere: 0.25, _donated: 0.15, _texture: 0.25, _shade: 0.15, _displace: 0.2}
+
+
+def _choose(among: Mapping[Drawing, float], rng: np.random.Generator) -> Drawing:
+    return list(among)[rng.choice(len(among), p=list(among.values()))]
+
+
+def _piece(image: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """A piece of the image, mirrored and turned by a multiple of 90 degrees, somewhat brighter or darker."""
+    height, width = size
+    extent = max(size)
+    top = rng.integers(image.shape[0] - extent + 1)
+    left = rng.integers(image.shape[1] - extent + 1)
+    piece = np.rot90(image[top : top + extent, left : left + extent], int(rng.integers(4)))
+    piece = piece[:, ::-1] if rng.random() < 0.5 else piece
+    return piece[:height, :width] * np.float32(rng.uniform(0.85, 1.15))
+
+
+def _noise(size: tuple[int, ...], scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Smooth noise of about unit variance whose bumps are about `scale` pixels wide."""
+    coarse = rng.normal(size=[int(np.ceil(n / scale)) + 2 for n in size]).astype(np.float32)
+    rows = np.linspace(0, coarse.shape[0] - 1.001, size[0])
+    columns = np.linspace(0, coarse.shape[1] - 1.001, size[1])
+    return ndimage.map_coordinates(coarse, np.meshgrid(rows, columns, indexing="ij"), order=1)
+
+
+def _visible_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return ndimage.uniform_filter(np.abs(after - before).max(axis=2), 3) > VISIBLE

@@ -1,0 +1,173 @@
+"""Fitting a detector to the good images of one category.
+
+All random choices follow from the seed and the number of the step, so a continued run equals an unbroken one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.utils import ModelEmaV3
+from torch import Tensor
+
+from sw_anomaly.batches import GoodImages, make_batch, make_validation
+from sw_anomaly.dataset import LabelledImage, load_image
+from sw_anomaly.detector import IN_CHANNELS, DetectorInfo, UNetDetector, default_device, inspect
+from sw_anomaly.files import write_atomically
+from sw_anomaly.metrics import rank_images, rank_pixels
+from sw_anomaly.progress import Progress, silent
+from sw_anomaly.splits import Split
+from sw_anomaly.unet import UNet, create_model
+
+CONFIG, CHECKPOINT, STATE = "config.json", "checkpoint.safetensors", "training_state.pt"
+REFRESHING_BATCHES = 12  # enough for the statistics of batch norms
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What is fitted and how. An epoch is `steps_per_epoch` batches, however many images the category has."""
+
+    category: str
+    training_images: str  # digest of the category's good training images, see `splits.digest`
+    image_size: int
+    model: str = "swnano"
+    epochs: int = 10
+    seed: int = 0
+    steps_per_epoch: int = 64
+    batch_size: int = 8
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-2
+    ema_decay: float = 0.99
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the validation images say about a network: pixel AP, and the thresholds that suit it."""
+
+    pixel_ap: float
+    image_threshold: float
+    pixel_threshold: float
+
+
+def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress = silent) -> UNetDetector:
+    """Fit a detector to `split.train`; `split.validation` chooses the epoch and the thresholds, `split.test` is unused.
+
+    Writes `config.json` and, after each epoch that is the best so far, `checkpoint.safetensors` to `folder`. Called
+    again on a folder where it was interrupted, it continues after the last complete epoch.
+    """
+    write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(asdict(config), indent=2) + "\n"))
+    device = default_device()
+    good = GoodImages(split.train, config.image_size, progress)
+    validation = make_validation(GoodImages(split.validation, config.image_size), config.seed)
+    model = create_model(config.model, IN_CHANNELS, config.seed).to(device).to(memory_format=torch.channels_last)
+    ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay)
+    stateful = {"model": model, "ema": ema.module, "optimizer": optimizer}
+    epoch, best = 0, -math.inf
+    if (folder / STATE).is_file():
+        state = torch.load(folder / STATE, map_location=device, weights_only=True)
+        epoch, best = state["epoch"], state["best"]
+        for name, part in stateful.items():
+            part.load_state_dict(state[name])
+
+    while epoch < config.epochs:
+        _train_epoch(model, ema, optimizer, good, config, epoch, progress)
+        epoch += 1
+        _refresh_batch_norms(ema.module, good, config, epoch)
+        verdict = _judge(ema.module.eval(), good.median, validation)
+        if verdict.pixel_ap > best:
+            best = verdict.pixel_ap
+            thresholds = (verdict.image_threshold, verdict.pixel_threshold)
+            info = DetectorInfo(config.category, config.model, config.training_images, *thresholds)
+            UNetDetector(ema.module, good.median, info).save(folder / CHECKPOINT)
+        state = {name: part.state_dict() for name, part in stateful.items()} | {"epoch": epoch, "best": best}
+        write_atomically(folder / STATE, partial(torch.save, state))
+    (folder / STATE).unlink()
+    return UNetDetector.load(folder / CHECKPOINT)
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether `fit` was interrupted in this folder."""
+    return (folder / CONFIG).is_file() and ((folder / STATE).is_file() or not (folder / CHECKPOINT).is_file())
+
+
+def read_config(folder: Path) -> TrainingConfig | None:
+    """The configuration that `fit` wrote to a folder; None if there is none that this version understands."""
+    try:
+        return TrainingConfig(**json.loads((folder / CONFIG).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def choose_image_size(image: LabelledImage) -> int:
+    """The longer side of an image as a multiple of 32, from 64 to 320: what a CPU trains in minutes."""
+    return min(max(round(max(load_image(image.path).shape) / 32) * 32, 64), 320)
+
+
+def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Binary cross-entropy plus Dice; logits [B, 1, h, w] are scaled up to the masks [B, 1, H, W].
+
+    Dice is averaged over the images that have a defect, so that small defects count as much as large ones.
+    """
+    logits = F.interpolate(logits.float(), masks.shape[-2:], mode="bilinear", align_corners=False)
+    found, sizes = torch.sigmoid(logits), masks.sum(dim=(1, 2, 3))
+    dice = 2 * (found * masks).sum(dim=(1, 2, 3)) / (found.sum(dim=(1, 2, 3)) + sizes + 1)
+    missing = ((1 - dice) * (sizes > 0)).sum() / (sizes > 0).sum().clamp(min=1)
+    return F.binary_cross_entropy_with_logits(logits, masks) + missing
+
+
+def _train_epoch(
+    model: UNet,
+    ema: ModelEmaV3,
+    optimizer: torch.optim.Optimizer,
+    good: GoodImages,
+    config: TrainingConfig,
+    epoch: int,
+    progress: Progress,
+) -> None:
+    model.train()
+    device = next(model.parameters()).device
+    total = config.steps_per_epoch * config.epochs
+    for step in range(epoch * config.steps_per_epoch, (epoch + 1) * config.steps_per_epoch):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _learning_rate_factor((step + 1) / total)
+        inputs, masks = make_batch(good, config.batch_size, config.seed, step, device)
+        loss = segmentation_loss(model(inputs), masks)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        ema.update(model, step)
+        progress("training", step + 1, total, f"epoch {epoch + 1}/{config.epochs}, loss {loss.item():.3f}")
+
+
+def _learning_rate_factor(done: float) -> float:
+    """A linear rise over the first 5 % of the training, then half a cosine down to zero."""
+    return min(done / 0.05, 1.0) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _refresh_batch_norms(model: UNet, good: GoodImages, config: TrainingConfig, epoch: int) -> None:
+    """Measure the statistics that the averaged weights produce, on the last batches of the epoch.
+
+    As in stochastic weight averaging (arXiv 1803.05407): averages of other weights' statistics do not fit them.
+    """
+    end = epoch * config.steps_per_epoch
+    device = next(model.parameters()).device
+    steps = range(max(end - REFRESHING_BATCHES, 0), end)
+    batches = (make_batch(good, config.batch_size, config.seed, step, device)[0] for step in steps)
+    torch.optim.swa_utils.update_bn(batches, model)
+
+
+def _judge(model: UNet, reference: np.ndarray, validation: list[tuple[np.ndarray, np.ndarray]]) -> Verdict:
+    inspections = [inspect(model, reference, image) for image, _ in validation]
+    masks = [mask for _, mask in validation]
+    images = rank_images([inspection.score for inspection in inspections], [bool(mask.any()) for mask in masks])
+    pixels = rank_pixels([inspection.map for inspection in inspections], masks)
+    return Verdict(pixels.average_precision(), images.f1_max()[1], pixels.f1_max()[1])

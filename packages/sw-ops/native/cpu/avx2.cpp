@@ -1,0 +1,7 @@
+#define SW_INSTRUCTION_SET avx2
+#define SW_VECTOR_BYTES 32
+#include "functions.h"
+
+namespace sw::cpu::avx2 {
+const InstructionSet functions{"avx2", forward, fused, input_grad, weight_grad};
+}

@@ -1,0 +1,7 @@
+#define SW_INSTRUCTION_SET avx512
+#define SW_VECTOR_BYTES 64
+#include "functions.h"
+
+namespace sw::cpu::avx512 {
+const InstructionSet functions{"avx512", forward, fused, input_grad, weight_grad};
+}

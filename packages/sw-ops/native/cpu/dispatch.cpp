@@ -1,0 +1,81 @@
+// Which compilation of the kernels serves this machine.
+#include <atomic>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "instruction_set.h"
+
+namespace sw::cpu {
+namespace {
+
+// The fastest first.
+std::vector<const InstructionSet*> find_instruction_sets() {
+    std::vector<const InstructionSet*> found;
+#ifdef SW_X86
+    __builtin_cpu_init();
+    const bool avx2_runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx512_runs = avx2_runs && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    if (avx512_runs) found.push_back(&avx512::functions);
+    if (avx2_runs) found.push_back(&avx2::functions);
+#endif
+    found.push_back(&portable::functions);
+    return found;
+}
+
+const std::vector<const InstructionSet*>& instruction_sets() {
+    static const std::vector<const InstructionSet*> all = find_instruction_sets();
+    return all;
+}
+
+const InstructionSet* find(const char* name) {
+    for (const InstructionSet* set : instruction_sets()) {
+        if (std::strcmp(set->name, name) == 0) return set;
+    }
+    return nullptr;
+}
+
+std::atomic<const InstructionSet*>& current() {
+    static std::atomic<const InstructionSet*> set{instruction_sets().front()};
+    return set;
+}
+
+}  // namespace
+
+void stripe_forward(const StripeProblem& problem, const Map& x, const Stripes& kernels, const Map& h, const Map& v,
+                    const Map& s, int threads) {
+    current().load()->forward(problem, x, kernels, h, v, s, threads);
+}
+
+void stripe_fused(const StripeProblem& problem, const Map& x, const Stripes& kernels, const void* bias, const Map& y,
+                  int threads) {
+    current().load()->fused(problem, x, kernels, bias, y, threads);
+}
+
+void stripe_input_grad(const StripeProblem& problem, const Map& grad_h, const Map& grad_v, const Map& grad_s,
+                       const Stripes& kernels, const Map& grad_x, int threads) {
+    current().load()->input_grad(problem, grad_h, grad_v, grad_s, kernels, grad_x, threads);
+}
+
+void stripe_weight_grad(const StripeProblem& problem, const Map& x, const Map& grad_h, const Map& grad_v,
+                        const Map& grad_s, const Stripes& grad_kernels, int threads) {
+    current().load()->weight_grad(problem, x, grad_h, grad_v, grad_s, grad_kernels, threads);
+}
+
+const char* instruction_set() { return current().load()->name; }
+
+bool instruction_set_available(const char* name) { return find(name) != nullptr; }
+
+void use_instruction_set(const char* name) {
+    const InstructionSet* set = find(name);
+    if (!set) {
+        std::string message = std::string("instruction set: got ") + name + ", this machine runs";
+        for (const InstructionSet* other : instruction_sets()) message += std::string(" ") + other->name;
+        throw std::invalid_argument(message);
+    }
+    current().store(set);
+}
+
+}  // namespace sw::cpu

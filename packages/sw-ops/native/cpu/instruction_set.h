@@ -1,0 +1,19 @@
+// The four functions as compiled for one instruction set.
+#pragma once
+#include "stripe_cpu.h"
+
+namespace sw::cpu {
+
+struct InstructionSet {
+    const char* name;
+    decltype(&stripe_forward) forward;
+    decltype(&stripe_fused) fused;
+    decltype(&stripe_input_grad) input_grad;
+    decltype(&stripe_weight_grad) weight_grad;
+};
+
+namespace avx512 { extern const InstructionSet functions; }
+namespace avx2 { extern const InstructionSet functions; }
+namespace portable { extern const InstructionSet functions; }
+
+}  // namespace sw::cpu

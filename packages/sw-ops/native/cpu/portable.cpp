@@ -1,0 +1,7 @@
+#define SW_INSTRUCTION_SET portable
+#define SW_VECTOR_BYTES 16
+#include "functions.h"
+
+namespace sw::cpu::portable {
+const InstructionSet functions{"portable", forward, fused, input_grad, weight_grad};
+}

@@ -1,0 +1,132 @@
+// How the few taps across a stripe are dealt with, so that only correlations along lines remain:
+//   spread_inputs    neighbouring lines of x   -> lines to correlate   (and spread_taps the same for the stripe)
+//   collect_outputs  correlated lines          -> lines of the output
+// and for the stripe's gradient the transposes of the last two, spread_outputs and collect_taps.
+#pragma once
+#include "padded.h"
+
+namespace sw::cpu::SW_INSTRUCTION_SET {
+
+// f(in, out) on the vectors at each position of `Ins` and `Outs` lines.
+template <int Ins, int Outs, bool Add = false, class T, class F>
+SW_INLINE void map_lines(Lines<T> from, Lines<T> to, int64_t length, F f) {
+    for (int64_t p = 0; p < length; ++p) {
+        Vector<T> in[Ins], out[Outs];
+        unroll<Ins>([&](auto i) SW_INLINE_LAMBDA {
+            in[decltype(i)::value] = from.data[decltype(i)::value * from.across];
+        });
+        f(in, out);
+        unroll<Outs>([&](auto i) SW_INLINE_LAMBDA {
+            Vector<T>& target = to.data[decltype(i)::value * to.across];
+            target = Add ? target + out[decltype(i)::value] : out[decltype(i)::value];
+        });
+        from.data += from.along;
+        to.data += to.along;
+    }
+}
+
+// Any thickness: one correlation per output line and tap.
+template <class T>
+struct Direct {
+    int64_t thickness;
+    static constexpr int64_t outputs = 1;
+    int64_t lines() const { return thickness; }
+
+    void spread_inputs(Lines<T> x, Lines<T> lines, int64_t length) const { copy(x, lines, length); }
+    void spread_taps(Lines<T> taps, Lines<T> lines, int64_t length) const { copy(taps, lines, length); }
+    void collect_taps(Lines<T> lines, Lines<T> taps, int64_t length) const { copy(lines, taps, length); }
+
+    template <bool Add>
+    void collect_outputs(Lines<T> lines, Lines<T> y, int64_t length) const {
+        map_lines<1, 1, Add>(lines, y, length, identity);
+        for (int64_t k = 1; k < thickness; ++k) map_lines<1, 1, true>(lines.from(k), y, length, identity);
+    }
+
+    void spread_outputs(Lines<T> y, Lines<T> lines, int64_t length) const {
+        for (int64_t k = 0; k < thickness; ++k) map_lines<1, 1>(y, lines.from(k), length, identity);
+    }
+
+private:
+    static constexpr auto identity = [](const auto* in, auto* out) SW_INLINE_LAMBDA { out[0] = in[0]; };
+
+    void copy(Lines<T> from, Lines<T> to, int64_t length) const {
+        for (int64_t k = 0; k < thickness; ++k) map_lines<1, 1>(from.from(k), to.from(k), length, identity);
+    }
+};
+
+// Thickness 3 with half the multiplications: Winograd's F(4, 3), which makes 4 lines of the output from 6
+// correlations instead of 12. Polynomials are evaluated at 0, +-a, +-b and infinity. The usual +-1 and +-2 would
+// triple the rounding errors of the plain sum; with these points, all of them exact in binary, they stay about equal.
+template <class T>
+struct Winograd {
+    static constexpr int64_t thickness = 3, outputs = 4;
+    static constexpr int64_t lines() { return 6; }
+
+    void spread_inputs(Lines<T> x, Lines<T> lines, int64_t length) const {
+        map_lines<6, 6>(x, lines, length, [](const auto* d, auto* out) SW_INLINE_LAMBDA {
+            const auto even_a = d[4] - bb * d[2], odd_a = a * (d[3] - bb * d[1]);
+            const auto even_b = d[4] - aa * d[2], odd_b = b * (d[3] - aa * d[1]);
+            out[0] = d[4] - (aa + bb) * d[2] + aa * bb * d[0];
+            out[1] = even_a + odd_a;
+            out[2] = even_a - odd_a;
+            out[3] = even_b + odd_b;
+            out[4] = even_b - odd_b;
+            out[5] = d[5] - (aa + bb) * d[3] + aa * bb * d[1];
+        });
+    }
+
+    void spread_taps(Lines<T> taps, Lines<T> lines, int64_t length) const {
+        map_lines<3, 6>(taps, lines, length, [](const auto* g, auto* out) SW_INLINE_LAMBDA {
+            const auto even_a = scale_a * (g[0] + aa * g[2]), odd_a = scale_a * a * g[1];
+            const auto even_b = scale_b * (g[0] + bb * g[2]), odd_b = scale_b * b * g[1];
+            out[0] = scale_0 * g[0];
+            out[1] = even_a + odd_a;
+            out[2] = even_a - odd_a;
+            out[3] = even_b + odd_b;
+            out[4] = even_b - odd_b;
+            out[5] = g[2];
+        });
+    }
+
+    template <bool Add>
+    void collect_outputs(Lines<T> lines, Lines<T> y, int64_t length) const {
+        map_lines<6, 4, Add>(lines, y, length, [](const auto* m, auto* out) SW_INLINE_LAMBDA {
+            const auto even_a = m[1] + m[2], odd_a = a * (m[1] - m[2]);
+            const auto even_b = m[3] + m[4], odd_b = b * (m[3] - m[4]);
+            out[0] = m[0] + even_a + even_b;
+            out[1] = odd_a + odd_b;
+            out[2] = aa * even_a + bb * even_b;
+            out[3] = aa * odd_a + bb * odd_b + m[5];
+        });
+    }
+
+    void spread_outputs(Lines<T> y, Lines<T> lines, int64_t length) const {
+        map_lines<4, 6>(y, lines, length, [](const auto* e, auto* out) SW_INLINE_LAMBDA {
+            const auto even_a = e[0] + aa * e[2], odd_a = a * (e[1] + aa * e[3]);
+            const auto even_b = e[0] + bb * e[2], odd_b = b * (e[1] + bb * e[3]);
+            out[0] = e[0];
+            out[1] = even_a + odd_a;
+            out[2] = even_a - odd_a;
+            out[3] = even_b + odd_b;
+            out[4] = even_b - odd_b;
+            out[5] = e[3];
+        });
+    }
+
+    void collect_taps(Lines<T> lines, Lines<T> taps, int64_t length) const {
+        map_lines<6, 3>(lines, taps, length, [](const auto* m, auto* out) SW_INLINE_LAMBDA {
+            const auto even_a = scale_a * (m[1] + m[2]), odd_a = scale_a * a * (m[1] - m[2]);
+            const auto even_b = scale_b * (m[3] + m[4]), odd_b = scale_b * b * (m[3] - m[4]);
+            out[0] = scale_0 * m[0] + even_a + even_b;
+            out[1] = odd_a + odd_b;
+            out[2] = aa * even_a + bb * even_b + m[5];
+        });
+    }
+
+private:
+    static constexpr T a = T(0.75), b = T(1.5), aa = a * a, bb = b * b;
+    // One over the product of each point's distances to the other finite ones.
+    static constexpr T scale_0 = 1 / (aa * bb), scale_a = 1 / (2 * aa * (aa - bb)), scale_b = 1 / (2 * bb * (bb - aa));
+};
+
+}  // namespace sw::cpu::SW_INSTRUCTION_SET

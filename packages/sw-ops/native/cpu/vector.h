@@ -1,0 +1,238 @@
+// One channel per lane: vectors, their storage formats, and how they are loaded, stored and transposed.
+// GCC's vector extensions, so that one source serves every instruction set.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#define SW_INLINE_LAMBDA __attribute__((always_inline))
+#define SW_INLINE inline SW_INLINE_LAMBDA
+
+namespace sw::cpu::SW_INSTRUCTION_SET {
+
+template <class T, int Count>
+struct VectorOf {
+    typedef T type __attribute__((vector_size(sizeof(T) * Count)));
+};
+
+template <class T>
+constexpr int lanes = SW_VECTOR_BYTES / static_cast<int>(sizeof(T));
+
+template <class T>
+using Vector = typename VectorOf<T, lanes<T>>::type;
+
+template <int I>
+struct Index {
+    static constexpr int value = I;
+};
+
+template <class F, int... I>
+SW_INLINE void unroll([[maybe_unused]] F f, std::integer_sequence<int, I...>) {
+    (f(Index<I>{}), ...);
+}
+
+// f(Index<0>{}), f(Index<1>{}), ... written out by the compiler, so that arrays indexed by them live in registers.
+template <int Count, class F>
+SW_INLINE void unroll(F f) {
+    unroll(f, std::make_integer_sequence<int, Count>{});
+}
+
+struct BFloat16 {
+    uint16_t bits;
+};
+struct Float16 {
+    uint16_t bits;
+};
+
+template <class Storage>
+using SumOf = std::conditional_t<std::is_same_v<Storage, double>, double, float>;
+
+using Words = VectorOf<uint32_t, lanes<float>>::type;
+using Halves = VectorOf<uint16_t, lanes<float>>::type;
+
+template <class To, class From>
+SW_INLINE To bit_cast(From from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+template <class Condition>
+SW_INLINE Words select(Condition condition, Words yes, Words no) {
+    const Words mask = bit_cast<Words>(condition);
+    return (yes & mask) | (no & ~mask);
+}
+
+SW_INLINE Words splat(uint32_t word) { return Words{} + word; }
+
+SW_INLINE Vector<float> widen(Halves halves, BFloat16) {
+    return bit_cast<Vector<float>>(__builtin_convertvector(halves, Words) << 16);
+}
+
+SW_INLINE Vector<float> widen(Halves halves, Float16) {
+    constexpr uint32_t exponent_shift = (127 - 15) << 23;
+    const Words half = __builtin_convertvector(halves, Words);
+    const Words magnitude = (half & 0x7fff) << 13;
+    const Words normal = magnitude + exponent_shift;
+    // A subnormal half is a fixed point number; adding and removing a float of the right exponent normalises it.
+    const Words one = splat(exponent_shift + (1 << 23));
+    const Words subnormal = bit_cast<Words>(bit_cast<Vector<float>>(magnitude + one) - bit_cast<Vector<float>>(one));
+    const Words finite = select(magnitude < (1u << 23), subnormal, normal);
+    return bit_cast<Vector<float>>(((half & 0x8000) << 16) |
+                                   select(magnitude >= (31u << 23), normal + exponent_shift, finite));
+}
+
+// Both round to nearest, ties to even.
+SW_INLINE Halves narrow(Vector<float> value, BFloat16) {
+    const Words word = bit_cast<Words>(value);
+    const Words rounded = (word + 0x7fff + ((word >> 16) & 1)) >> 16;
+    return __builtin_convertvector(select(value != value, splat(0x7fc0), rounded), Halves);
+}
+
+SW_INLINE Halves narrow(Vector<float> value, Float16) {
+    const Words word = bit_cast<Words>(value);
+    const Words magnitude = word & 0x7fffffff;
+    const Words normal = (magnitude - ((127u - 15) << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+    const Words half = splat(126 << 23);  // 0.5f: its last place is that of a subnormal half
+    const Words subnormal = bit_cast<Words>(bit_cast<Vector<float>>(magnitude) + bit_cast<Vector<float>>(half)) - half;
+    const Words finite = select(magnitude < (113u << 23), subnormal, normal);
+    const Words infinite = select(value != value, splat(0x7e00), splat(0x7c00));
+    return __builtin_convertvector(((word >> 16) & 0x8000) | select(magnitude >= (143u << 23), infinite, finite),
+                                   Halves);
+}
+
+template <class Storage>
+SW_INLINE Vector<SumOf<Storage>> load(const Storage* from) {
+    if constexpr (sizeof(Storage) == 2) {
+        Halves halves;
+        std::memcpy(&halves, from, sizeof halves);
+        return widen(halves, Storage{});
+    } else {
+        Vector<Storage> vector;
+        std::memcpy(&vector, from, sizeof vector);
+        return vector;
+    }
+}
+
+template <class Storage>
+SW_INLINE void store(Storage* to, Vector<SumOf<Storage>> vector) {
+    if constexpr (sizeof(Storage) == 2) {
+        const Halves halves = narrow(vector, Storage{});
+        std::memcpy(to, &halves, sizeof halves);
+    } else {
+        std::memcpy(to, &vector, sizeof vector);
+    }
+}
+
+// count < 2 * Piece elements, in pieces of fixed sizes: cheaper than a call of memcpy for so few.
+template <int Piece, class Storage>
+SW_INLINE void copy_few(Storage* to, const Storage* from, int count) {
+    if constexpr (Piece > 0) {
+        if (count & Piece) std::memcpy(to, from, Piece * sizeof(Storage));
+        copy_few<Piece / 2>(to + (count & Piece), from + (count & Piece), count);
+    }
+}
+
+template <class Storage>
+SW_INLINE Vector<SumOf<Storage>> load(const Storage* from, int count) {
+    constexpr int all = lanes<SumOf<Storage>>;
+    if (count == all) return load(from);
+    Storage few[all] = {};
+    copy_few<all / 2>(few, from, count);
+    return load(few);
+}
+
+template <int First, class Element, int Count, int... K>
+SW_INLINE auto part_of(typename VectorOf<Element, Count>::type vector, std::integer_sequence<int, K...>) {
+    return __builtin_shufflevector(vector, vector, (First + K)...);
+}
+
+// The first `count` < Count elements, from registers: through memory they would be read before they are there.
+template <class Element, int Count>
+SW_INLINE void store_few(Element* to, typename VectorOf<Element, Count>::type vector, int count) {
+    if constexpr (Count == 2) {
+        if (count) *to = vector[0];
+    } else {
+        constexpr int half = Count / 2;
+        using Half = typename VectorOf<Element, half>::type;
+        Half low = part_of<0, Element, Count>(vector, std::make_integer_sequence<int, half>{});
+        if (count & half) {
+            std::memcpy(to, &low, sizeof low);
+            to += half;
+            low = part_of<half, Element, Count>(vector, std::make_integer_sequence<int, half>{});
+        }
+        store_few<Element, half>(to, low, count & (half - 1));
+    }
+}
+
+template <class Storage>
+SW_INLINE void store(Storage* to, Vector<SumOf<Storage>> vector, int count) {
+    constexpr int all = lanes<SumOf<Storage>>;
+    if (count == all) return store(to, vector);
+    if constexpr (sizeof(Storage) == 2) {
+        store_few<uint16_t, all>(&to->bits, narrow(vector, Storage{}), count);
+    } else {
+        store_few<Storage, all>(to, vector, count);
+    }
+}
+
+template <int Step, class V, int... K>
+SW_INLINE V low_halves(V a, V b, std::integer_sequence<int, K...>) {
+    return __builtin_shufflevector(a, b, (K & Step ? sizeof...(K) + K - Step : K)...);
+}
+
+template <int Step, class V, int... K>
+SW_INLINE V high_halves(V a, V b, std::integer_sequence<int, K...>) {
+    return __builtin_shufflevector(a, b, (K & Step ? sizeof...(K) + K : K + Step)...);
+}
+
+// Swaps the off-diagonal blocks of Step x Step elements, then those within the blocks.
+template <class T, int Step = lanes<T> / 2>
+SW_INLINE void transpose(Vector<T>* square) {
+    if constexpr (Step > 0) {
+        unroll<lanes<T>>([&](auto i) SW_INLINE_LAMBDA {
+            constexpr int k = decltype(i)::value;
+            if constexpr ((k & Step) == 0) {
+                const Vector<T> a = square[k], b = square[k + Step];
+                constexpr auto all = std::make_integer_sequence<int, lanes<T>>{};
+                square[k] = low_halves<Step>(a, b, all);
+                square[k + Step] = high_halves<Step>(a, b, all);
+            }
+        });
+        transpose<T, Step / 2>(square);
+    }
+}
+
+// The first `count` numbers of `rows` rows in memory, one vector per row; zeros elsewhere.
+template <class Storage>
+SW_INLINE void load_square(const Storage* from, int64_t row_stride, int rows, int count,
+                           Vector<SumOf<Storage>>* square) {
+    constexpr int all = lanes<SumOf<Storage>>;
+    if (rows == all && count == all) {
+        unroll<all>([&](auto i) SW_INLINE_LAMBDA {
+            square[decltype(i)::value] = load(from + decltype(i)::value * row_stride);
+        });
+    } else {
+        for (int r = 0; r < all; ++r) {
+            square[r] = r < rows ? load(from + r * row_stride, count) : Vector<SumOf<Storage>>{};
+        }
+    }
+}
+
+template <class Storage>
+SW_INLINE void store_square(const Vector<SumOf<Storage>>* square, Storage* to, int64_t row_stride, int rows,
+                            int count) {
+    constexpr int all = lanes<SumOf<Storage>>;
+    if (rows == all && count == all) {
+        unroll<all>([&](auto i) SW_INLINE_LAMBDA {
+            store(to + decltype(i)::value * row_stride, square[decltype(i)::value]);
+        });
+    } else {
+        for (int r = 0; r < rows; ++r) store(to + r * row_stride, square[r], count);
+    }
+}
+
+}  // namespace sw::cpu::SW_INSTRUCTION_SET

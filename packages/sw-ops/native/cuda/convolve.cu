@@ -1,0 +1,396 @@
+// stripe_forward, stripe_fused and stripe_input_grad: sums of stripe convolutions of one to three maps.
+//
+// Floor. Memory: every map once, so 4 x B C H W elements for the forward and for the input gradient, 2 x for the fused
+// form. At 56x56, C = 60, batch 128, bf16 the forward moves 193 MB: 40 us at 4.8 TB/s. Arithmetic on the matrix units,
+// padding included: 12,000 products of 16x16x8 per 16 channels and image there (thickness 3, length 51), 25 GFLOP: 32 us
+// at 790 TFLOP/s. The two are close, so loads, products and stores of different warps and blocks have to overlap.
+//
+// Shape. A block owns up to 8 planes (16 channels: whole 32-byte sectors of a channels-last map) of some images and
+// keeps what their taps reach in shared memory: all of a map up to 64x64, which then serves all of its stripes, or
+// 64-long windows of a larger one. Each of its warps, 16 at best, owns one plane and a [32, 32] tile of the output.
+#include "convolve_fma.cuh"
+#include "convolve_mma.cuh"
+#include "launch.h"
+#include "stripe_cuda.h"
+
+namespace sw::cuda {
+namespace {
+
+constexpr int most_warp_bits = 4, most_plane_bits = 3;
+
+enum class Load { always, once, never };
+
+struct Part {  // one stripe over one map
+    Stripe stripe;
+    MapView input, output;
+    bool completes_output;
+    Load load;
+    int buffer;
+};
+
+struct Job {
+    Extent extent;
+    Part parts[3];
+    int part_count;
+    const void* bias;
+    int plane_bits, column_bits, row_bits, image_bits;  // how the warps are spread, as powers of two
+    int images;                                         // of one block
+    int channel_groups, tile_rows, tile_columns, tiles_per_block;
+    bool whole;  // a window holds all of the map along its stripe
+    PlaneShape shapes[3];
+    int buffer_offset[3], stage_offset, bank_offset[3], zeros_offset;  // in words of shared memory
+};
+
+// One window of one part for one tile of the block. A block works through all of its requests in a fixed order.
+struct Request {
+    Tile tile;
+    int part, chunk;
+};
+
+// A rectangle of a map in shared memory, of which [along, along + count) is new to the request's stripe.
+struct Region {
+    int row, column, rows, columns, along, count, chunks;
+};
+
+template <typename Engine>
+class Block {
+public:
+    __device__ explicit Block(const Job& job) : job_(job) {
+        const int tile_groups = job.tile_rows * job.tile_columns / job.tiles_per_block;
+        const int group = blockIdx.x % job.channel_groups, rest = blockIdx.x / job.channel_groups;
+        const int tile = rest % tile_groups * job.tiles_per_block;
+        channel_ = group * (channels_per_word<Scalar> << job.plane_bits);
+        first_ = {rest / tile_groups * job.images, tile / job.tile_columns * tile_height(),
+                  tile % job.tile_columns * tile_width()};
+    }
+
+    __device__ void run() {
+        if (threadIdx.x < zero_words) shared_memory()[job_.zeros_offset + threadIdx.x] = 0;
+        Request now{first_, 0, 0};
+        fetch(now);
+        for (int i = 0; i < job_.part_count; ++i)
+            build_bank<Engine>(shared_memory() + job_.bank_offset[i], job_.parts[i].stripe, channel_,
+                               channels_per_word<Scalar> << job_.plane_bits, job_.extent.channels);
+        bool starts = true;
+        while (!finished(now)) {
+            copy_async_wait<0>();
+            __syncthreads();  // the window is here, and nobody reads the one before it any more
+            const Part& part = job_.parts[now.part];
+            const Region here = region(now);
+            const Request next = after(now, here.chunks);
+            const bool completes = part.completes_output && next.chunk == 0;
+            // Load while computing, unless the buffer is in use or the stage will cover it.
+            const int next_buffer = job_.parts[next.part].buffer;
+            const bool ahead = next_buffer != part.buffer && !(completes && next_buffer == 1);
+            if (ahead) fetch(next);
+            if (starts)
+                engine_.start(stage(), static_cast<const Scalar*>(job_.bias), warp_channel(), job_.extent.channels);
+            accumulate(now, here);
+            if (completes)
+                engine_.store(stage(), job_.plane_bits, part.output, job_.extent, channel_,
+                              job_.column_bits + job_.row_bits + job_.image_bits,
+                              [&](int slot) { return slot_origin(now.tile, slot); });
+            if (!ahead && loads(next)) {
+                __syncthreads();
+                fetch(next);
+            }
+            starts = completes;
+            now = next;
+        }
+    }
+
+private:
+    using Scalar = typename Engine::Scalar;
+
+    __device__ int tile_height() const { return Engine::size << job_.row_bits; }
+    __device__ int tile_width() const { return Engine::size << job_.column_bits; }
+    __device__ uint32_t* stage() const { return shared_memory() + job_.stage_offset; }
+    __device__ int warp_plane() const { return warp_index() & ((1 << job_.plane_bits) - 1); }
+    __device__ int warp_channel() const { return channel_ + warp_plane() * channels_per_word<Scalar>; }
+
+    // Where a slot of warps (one tile of the map for all planes) lies in the block's tile.
+    __device__ Tile slot_origin(const Tile& tile, int slot) const {
+        const int column = slot & ((1 << job_.column_bits) - 1), rest = slot >> job_.column_bits;
+        const int row = rest & ((1 << job_.row_bits) - 1), image = rest >> job_.row_bits;
+        return {tile.image + image, tile.row + row * Engine::size, tile.column + column * Engine::size};
+    }
+
+    __device__ bool finished(const Request& request) const { return request.tile.image >= first_.image + job_.images; }
+
+    __device__ Request after(Request request, int chunks) const {
+        if (++request.chunk < chunks) return request;
+        request.chunk = 0;
+        if (++request.part < job_.part_count) return request;
+        request.part = 0;
+        Tile& tile = request.tile;
+        const bool all = job_.tiles_per_block > 1;
+        if (all && (tile.column += tile_width()) < job_.extent.width) return request;
+        tile.column = first_.column;
+        if (all && (tile.row += tile_height()) < job_.extent.height) return request;
+        tile.row = first_.row;
+        tile.image += 1 << job_.image_bits;
+        return request;
+    }
+
+    __device__ Region region(const Request& request) const {
+        const Part& part = job_.parts[request.part];
+        const Stripe& s = part.stripe;
+        const int height = job_.extent.height, width = job_.extent.width, after = s.thickness - 1 - s.centre;
+        const int rows = min(tile_height(), height - request.tile.row);
+        const int columns = min(tile_width(), width - request.tile.column);
+        const int from = s.vertical ? request.tile.row : request.tile.column, size = s.vertical ? height : width;
+        int along = max(0, from - s.anchor);
+        int count = max(0, min(size, from + (s.vertical ? rows : columns) + s.length - 1 - s.anchor) - along);
+        if (job_.whole) {
+            along = 0;
+            count = size;
+        }
+        const int chunks = max(1, (count + Engine::reach - 1) / Engine::reach);
+        along += request.chunk * Engine::reach;
+        count = min(count - request.chunk * Engine::reach, Engine::reach);
+        const int padded = round_up(count, Engine::window_step);
+        if (part.load != Load::always)
+            return {-s.centre, -s.centre, s.centre + max(height + after, round_up(height, Engine::window_step)),
+                    s.centre + max(width + after, round_up(width, Engine::window_step)), along, count, chunks};
+        if (s.vertical)
+            return {along, request.tile.column - s.centre, padded, columns + s.thickness - 1, along, count, chunks};
+        return {request.tile.row - s.centre, along, rows + s.thickness - 1, padded, along, count, chunks};
+    }
+
+    __device__ bool loads(const Request& request) const {
+        const Tile& tile = request.tile;
+        const bool first = tile.image == first_.image && tile.row == first_.row && tile.column == first_.column;
+        const Load load = job_.parts[request.part].load;
+        return !finished(request) && (load == Load::always || (load == Load::once && first));
+    }
+
+    __device__ void fetch(const Request& request) {
+        if (!loads(request)) return;
+        const Part& part = job_.parts[request.part];
+        const Region need = region(request);
+        load_tiles<Scalar>(shared_memory() + job_.buffer_offset[part.buffer], job_.shapes[part.buffer],
+                           job_.plane_bits, part.input, job_.extent, channel_, job_.images, need.rows, need.columns,
+                           [&](int image) { return Tile{first_.image + image, need.row, need.column}; });
+        copy_async_commit();
+    }
+
+    __device__ void accumulate(const Request& request, const Region& here) {
+        const Part& part = job_.parts[request.part];
+        const Tile tile = slot_origin(request.tile, warp_index() >> job_.plane_bits);
+        if (tile.image >= job_.extent.batch || tile.row >= job_.extent.height || tile.column >= job_.extent.width ||
+            warp_channel() >= job_.extent.channels)
+            return;
+        const PlaneShape& shape = job_.shapes[part.buffer];
+        const int plane = ((tile.image - first_.image) << job_.plane_bits) + warp_plane();
+        const Window window{shared_memory() + job_.buffer_offset[part.buffer] + plane * shape.size,
+                            shared_memory() + job_.zeros_offset,
+                            shape.stride, here.row, here.column, here.along, here.count};
+        const int first_row_of_bank = warp_plane() * channels_per_word<Scalar> * part.stripe.thickness;
+        const uint32_t* bank = shared_memory() + job_.bank_offset[request.part] +
+                               first_row_of_bank * bank_row<Engine>(part.stripe);
+        engine_.accumulate(window, part.stripe, bank, job_.extent, tile.row, tile.column);
+    }
+
+    const Job& job_;
+    Engine engine_;
+    int channel_;
+    Tile first_;
+};
+
+template <typename Engine>
+__global__ void __launch_bounds__(32 << most_warp_bits, Engine::blocks_per_sm) convolve(const __grid_constant__ Job job) {
+    Block<Engine>(job).run();
+}
+
+int bits(int64_t count) {  // of the smallest power of two that is not smaller
+    int b = 0;
+    while (int64_t{1} << b < count) ++b;
+    return b;
+}
+
+// How windows use shared memory:
+//   resident  a whole map (each) for all tiles and images of the block
+//   paired    one buffer for vertical windows, one for horizontal ones, which the stage may cover
+enum class Windows { resident, paired };
+
+// Lays the block out for 2^warp_bits warps; returns its shared memory in bytes.
+template <typename Engine>
+size_t arrange(Job& job, int warp_bits, int plane_bits, Windows windows, int image_steps) {
+    const Extent& extent = job.extent;
+    const int row_tiles = (extent.height + Engine::size - 1) / Engine::size;
+    const int column_tiles = (extent.width + Engine::size - 1) / Engine::size;
+    const int slot_bits = warp_bits - plane_bits;
+    job.plane_bits = plane_bits;
+    job.column_bits = std::min({slot_bits, 1, bits(column_tiles)});
+    job.row_bits = std::min(slot_bits - job.column_bits, bits(row_tiles));
+    job.image_bits = slot_bits - job.column_bits - job.row_bits;
+    job.images = image_steps << job.image_bits;
+    const int channels = channels_per_word<typename Engine::Scalar> << plane_bits;
+    job.channel_groups = (extent.channels + channels - 1) / channels;
+    job.tile_rows = (row_tiles + (1 << job.row_bits) - 1) >> job.row_bits;
+    job.tile_columns = (column_tiles + (1 << job.column_bits) - 1) >> job.column_bits;
+    job.whole = extent.height <= Engine::reach && extent.width <= Engine::reach;
+    job.tiles_per_block = job.whole ? job.tile_rows * job.tile_columns : 1;
+
+    int rows[3] = {}, columns[3] = {};
+    for (int i = 0; i < job.part_count; ++i) {
+        Part& part = job.parts[i];
+        const Stripe& s = part.stripe;
+        const bool first_of_map = i == 0 || !(part.input == job.parts[0].input);
+        const int halo = s.thickness - 1;
+        if (windows == Windows::resident) {
+            part.buffer = first_of_map ? i : 0;
+            part.load = first_of_map ? Load::once : Load::never;
+        } else {
+            part.buffer = s.vertical ? 0 : 1;
+            part.load = job.whole && s.vertical ? Load::once : Load::always;
+        }
+        const int most_rows = s.vertical || part.load != Load::always ? Engine::reach : Engine::size << job.row_bits;
+        const int most_columns =
+            !s.vertical || part.load != Load::always ? Engine::reach : Engine::size << job.column_bits;
+        rows[part.buffer] = round_up(std::min(extent.height, most_rows), Engine::window_step) + halo;
+        columns[part.buffer] = round_up(std::min(extent.width, most_columns), Engine::window_step) + halo;
+    }
+    size_t words = 0, buffer_words[3];
+    for (int b = 0; b < 3; ++b) {
+        const int stride = odd_stride(columns[b], Engine::stride_step);
+        // 4 words past a multiple of 32: neighbouring planes then start in different banks.
+        job.shapes[b] = {stride, round_up(rows[b] * stride, 32) + 4};
+        buffer_words[b] = rows[b] ? (size_t(job.images) << plane_bits) * job.shapes[b].size : 0;
+        job.buffer_offset[b] = static_cast<int>(words);
+        words += buffer_words[b];
+    }
+    const size_t stage_words = size_t(Engine::stage_turns << warp_bits) * Engine::stage_size;
+    if (windows == Windows::paired && Engine::stage_may_cover_windows) {
+        job.stage_offset = job.buffer_offset[1];
+        words = buffer_words[0] + std::max(buffer_words[1], stage_words);
+    } else {
+        job.stage_offset = static_cast<int>(words);
+        words += stage_words;
+    }
+    for (int i = 0; i < job.part_count; ++i) {
+        job.bank_offset[i] = static_cast<int>(words);
+        words += size_t(channels) * job.parts[i].stripe.thickness * bank_row<Engine>(job.parts[i].stripe);
+    }
+    job.zeros_offset = static_cast<int>(words);
+    words += zero_words;
+    // A tile that hangs over the map's end reads on behind its plane, and drops the result.
+    for (int b = 0; b < 3; ++b)
+        words = std::max(words, job.buffer_offset[b] + buffer_words[b] + Engine::size * job.shapes[b].stride);
+    return 4 * words;
+}
+
+int64_t blocks(const Job& job) {
+    const int64_t tile_groups = int64_t{job.tile_rows} * job.tile_columns / job.tiles_per_block;
+    return job.channel_groups * tile_groups * ((job.extent.batch - 1) / job.images + 1);
+}
+
+template <typename Engine>
+void run(const StripeProblem& problem, Job job, int device, Stream stream) {
+    const Limits limit = limits(device);
+    const size_t most = limit.shared_bytes;
+    const int words = (job.extent.channels - 1) / channels_per_word<typename Engine::Scalar> + 1;
+    int warp_bits = most_warp_bits, plane_bits = std::min(most_plane_bits, bits(words));
+    const size_t share = (most + 1024) / Engine::blocks_per_sm - 1024;  // of a block; each costs 1 KB besides
+    size_t bytes = 0;
+    const auto fits = [&](size_t available) {
+        bytes = arrange<Engine>(job, warp_bits, plane_bits, Windows::resident, 1);
+        if (job.whole && bytes <= available) return true;
+        bytes = arrange<Engine>(job, warp_bits, plane_bits, Windows::paired, 1);
+        return bytes <= available;
+    };
+    while (!fits(share) && !fits(most)) {  // as many warps, and for them as many channels, as shared memory takes
+        if (--plane_bits >= 0) continue;
+        if (--warp_bits < 0) too_large(problem);
+        plane_bits = std::min({most_plane_bits, bits(words), warp_bits});
+    }
+    // Small maps: more images per block, as long as the device stays busy, so that a bank serves more of them.
+    for (Job larger = job; job.parts[0].load == Load::once; job = larger) {
+        const int image_steps = 2 * (job.images >> job.image_bits);
+        const size_t larger_bytes = arrange<Engine>(larger, warp_bits, plane_bits, Windows::resident, image_steps);
+        if (larger_bytes > share || blocks(larger) < 3 * limit.multiprocessors) break;
+        bytes = larger_bytes;
+    }
+    require_blocks(blocks(job));
+    check(launch(convolve<Engine>, blocks(job), 32 << warp_bits, bytes, static_cast<cudaStream_t>(stream), job),
+          "stripe convolution");
+}
+
+template <typename T>
+void run_half(const StripeProblem& problem, const Job& job, int device, Stream stream) {
+    if (problem.height <= 16 && problem.width <= 16)
+        run<MmaConvolve<T, 16, 16, 2>>(problem, job, device, stream);
+    else
+        run<MmaConvolve<T, 32, 64, 1>>(problem, job, device, stream);
+}
+
+struct Term {
+    Direction direction;
+    const Map& input;
+    const Map& output;
+};
+
+enum class Outputs { one, one_per_term };
+
+template <typename T>
+Job make_job(const StripeProblem& p, const Stripes& kernels, const void* bias, bool transpose,
+             std::initializer_list<Term> terms, Outputs outputs) {
+    Job job{};
+    job.extent = extent(p);
+    job.bias = bias;
+    for (const Term& term : terms) {
+        const Stripe s = stripe(p, kernels, term.direction);
+        Part& part = job.parts[job.part_count++];
+        part.stripe = transpose ? transposed(s) : s;
+        part.input = view<T>(term.input, job.extent);
+        part.output = view<T>(term.output, job.extent);
+        part.completes_output = outputs == Outputs::one_per_term || &term == terms.end() - 1;
+    }
+    return job;
+}
+
+void convolve_maps(const StripeProblem& p, const Stripes& kernels, const void* bias, bool transpose,
+                   std::initializer_list<Term> terms, Outputs outputs, int device, Stream stream) {
+    if (p.batch == 0 || p.channels == 0 || p.height == 0 || p.width == 0) return;
+    require_32_bits(p);
+    const DeviceGuard guard(device);
+    switch (p.scalar) {
+        case Scalar::f32:
+            return run<FmaConvolve>(p, make_job<float>(p, kernels, bias, transpose, terms, outputs), device, stream);
+        case Scalar::f16:
+            return run_half<__half>(p, make_job<__half>(p, kernels, bias, transpose, terms, outputs), device, stream);
+        case Scalar::bf16:
+            return run_half<__nv_bfloat16>(
+                p, make_job<__nv_bfloat16>(p, kernels, bias, transpose, terms, outputs), device, stream);
+        default:
+            throw std::runtime_error("stripe convolution: CUDA has float32, float16 and bfloat16, not float64");
+    }
+}
+
+}  // namespace
+
+// Terms alternate between horizontal and vertical: with paired windows, one loads while the other is worked on.
+
+void stripe_forward(const StripeProblem& p, const Map& x, const Stripes& kernels, const Map& h, const Map& v,
+                    const Map& s, int device, Stream stream) {
+    convolve_maps(p, kernels, nullptr, false,
+                  {{Direction::horizontal, x, h}, {Direction::vertical, x, v}, {Direction::square, x, s}},
+                  Outputs::one_per_term, device, stream);
+}
+
+void stripe_fused(const StripeProblem& p, const Map& x, const Stripes& kernels, const void* bias, const Map& y,
+                  int device, Stream stream) {
+    convolve_maps(p, kernels, bias, false, {{Direction::horizontal, x, y}, {Direction::vertical, x, y}}, Outputs::one,
+                  device, stream);
+}
+
+void stripe_input_grad(const StripeProblem& p, const Map& grad_h, const Map& grad_v, const Map& grad_s,
+                       const Stripes& kernels, const Map& grad_x, int device, Stream stream) {
+    convolve_maps(p, kernels, nullptr, true,
+                  {{Direction::horizontal, grad_h, grad_x},
+                   {Direction::vertical, grad_v, grad_x},
+                   {Direction::square, grad_s, grad_x}},
+                  Outputs::one, device, stream);
+}
+
+}  // namespace sw::cuda

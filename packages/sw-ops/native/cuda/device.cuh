@@ -1,0 +1,64 @@
+// The instructions and the launch that only a GPU has. Everything else in this folder is plain C++ over these few names,
+// so a test can put an emulator in their place (define SW_CUDA_DEVICE) and run the kernels on a CPU.
+#ifndef SW_CUDA_DEVICE
+#define SW_CUDA_DEVICE
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace sw::cuda {
+
+__device__ inline uint32_t* shared_memory() {
+    extern __shared__ uint4 storage[];
+    return reinterpret_cast<uint32_t*>(storage);
+}
+
+// The shuffle tells the compiler that all lanes agree, so branches on it need no reconvergence.
+__device__ inline int warp_index() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x / 32), 0); }
+
+// Copies a word in the background, or writes zero and does not look at the source.
+__device__ inline void copy_async(uint32_t* shared, const void* global, bool zero) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(
+                     static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
+                 "l"(global), "r"(zero ? 0 : 4)
+                 : "memory");
+}
+
+__device__ inline void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits until at most `Pending` of this thread's committed groups are still on their way.
+template <int Pending>
+__device__ inline void copy_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+// d += a b on one warp's 16x16 by 16x8 tiles. With g = lane / 4 and t = lane % 4, and two k slots per register:
+//   a[0], a[1] hold rows g, g + 8 at k = 2t, 2t + 1;  a[2], a[3] the same rows at k + 8
+//   b[0], b[1] hold column g at k = 2t, 2t + 1 and at k + 8
+//   d[0], d[1] are row g, columns 2t, 2t + 1;         d[2], d[3] row g + 8
+__device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], __nv_bfloat16) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+__device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], __half) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+template <typename Job>
+cudaError_t launch(void (*kernel)(Job), int64_t blocks, int threads, size_t shared_bytes, cudaStream_t stream,
+                   const Job& job) {
+    if (cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                 static_cast<int>(shared_bytes)))
+        return error;
+    kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, stream>>>(job);
+    return cudaGetLastError();
+}
+
+}  // namespace sw::cuda
+#endif

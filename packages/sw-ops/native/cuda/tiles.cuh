@@ -1,0 +1,164 @@
+// Moves pieces of maps between global memory and planes in shared memory.
+//
+// A word is 32 bits at one pixel: two adjacent channels of f16 or bf16, or one channel of f32. A plane holds the words of
+// one channel (pair), pixels side by side. So channels-last maps are copied word by word without touching a register,
+// and one 32-bit load later gives a warp both of its channels.
+#pragma once
+#include <algorithm>
+#include <type_traits>
+
+#include "../stripe.h"
+#include "device.cuh"
+
+namespace sw::cuda {
+
+template <typename T>
+constexpr int channels_per_word = 4 / sizeof(T);
+
+template <typename T>
+using Bits = std::conditional_t<sizeof(T) == 2, uint16_t, uint32_t>;
+
+struct Extent {
+    int batch, channels, height, width;
+};
+
+struct MapView : Map {
+    bool words;           // whole words lie in memory as they lie in a plane
+    bool channels_inner;  // neighbouring threads should take neighbouring channels, not columns
+};
+
+inline bool operator==(const Map& a, const Map& b) {
+    return a.data == b.data && a.batch_stride == b.batch_stride && a.channel_stride == b.channel_stride &&
+           a.row_stride == b.row_stride && a.column_stride == b.column_stride;
+}
+
+struct Tile {  // where a piece starts; what it reads outside of the map is zero
+    int image, row, column;
+};
+
+struct PlaneShape {
+    int stride, size;  // words from row to row, and from plane to plane
+};
+
+template <typename T>
+MapView view(const Map& map, const Extent& extent) {
+    const bool even = (map.batch_stride | map.row_stride | map.column_stride | extent.channels) % 2 == 0;
+    const bool aligned = reinterpret_cast<uintptr_t>(map.data) % 4 == 0;
+    return {map, sizeof(T) == 4 || (map.channel_stride == 1 && even && aligned),
+            map.channel_stride <= map.column_stride};
+}
+
+// The smallest stride >= columns that is an odd multiple of `step`: rows then start in different shared-memory banks.
+inline int odd_stride(int columns, int step) { return step * ((columns + step - 1) / step | 1); }
+
+__host__ __device__ inline int round_down(int value, int step) { return value / step * step; }
+
+__host__ __device__ inline int round_up(int value, int step) { return round_down(value + step - 1, step); }
+
+__device__ inline int bits_for(int count) { return count > 1 ? 32 - __clz(count - 1) : 0; }
+
+// How many of a word's channels lie inside the map.
+template <typename T>
+__device__ inline int channels_inside(const Extent& extent, int channel) {
+    return min(max(extent.channels - channel, 0), channels_per_word<T>);
+}
+
+// The part of a row of all planes that a lane works on: some planes, and of each `count` columns.
+struct Lanes {
+    int plane, plane_step, column, column_bits, count;
+};
+
+__device__ inline Lanes spread_lanes(const MapView& map, int plane_bits, int columns) {
+    const int lane = threadIdx.x % 32, bits = map.channels_inner ? plane_bits : min(5, bits_for(columns));
+    const int inner = lane & ((1 << bits) - 1), outer = lane >> bits;
+    Lanes lanes = map.channels_inner ? Lanes{inner, 1 << plane_bits, outer, 5 - bits, 0}
+                                     : Lanes{outer, 32 >> bits, inner, bits, 0};
+    lanes.count = (columns - lanes.column + (1 << lanes.column_bits) - 1) >> lanes.column_bits;
+    return lanes;
+}
+
+// Loads `tiles` x 2^plane_bits planes of [rows, columns] words; tile i starts at origin(i). All threads of the block take
+// part: warps over rows, lanes over planes and columns. The caller commits, waits and synchronizes.
+template <typename T, typename Origin>
+__device__ void load_tiles(uint32_t* planes, PlaneShape shape, int plane_bits, const MapView& map, const Extent& extent,
+                           int channel, int tiles, int rows, int columns, Origin origin) {
+    const int warps = blockDim.x / 32;
+    const Lanes lanes = spread_lanes(map, plane_bits, columns);
+    const int64_t step = map.column_stride << lanes.column_bits;
+    const auto* data = static_cast<const Bits<T>*>(map.data) + channel * map.channel_stride;
+    for (int line = warp_index(); line < tiles * rows; line += warps) {
+        const int tile = line / rows, row = line - tile * rows;
+        const Tile from = origin(tile);
+        const int map_row = from.row + row, map_column = from.column + lanes.column;
+        const bool row_inside = from.image < extent.batch && map_row >= 0 && map_row < extent.height;
+        const auto* start =
+            data + from.image * map.batch_stride + map_row * map.row_stride + map_column * map.column_stride;
+        for (int plane = lanes.plane; plane < 1 << plane_bits; plane += lanes.plane_step) {
+            const int first = plane * channels_per_word<T>;
+            const int channels = row_inside ? channels_inside<T>(extent, channel + first) : 0;
+            const int width = channels > 0 ? extent.width : 0;
+            const auto* source = start + first * map.channel_stride;
+            uint32_t* target =
+                planes + ((tile << plane_bits) + plane) * shape.size + row * shape.stride + lanes.column;
+            if (map.words) {
+#pragma unroll 4
+                for (int i = 0; i < lanes.count; ++i, source += step) {
+                    const int column = map_column + (i << lanes.column_bits);
+                    copy_async(target + (i << lanes.column_bits), source, column < 0 || column >= width);
+                }
+            } else {
+#pragma unroll 4
+                for (int i = 0; i < lanes.count; ++i, source += step) {
+                    const int column = map_column + (i << lanes.column_bits);
+                    const bool inside = column >= 0 && column < width;
+                    uint32_t word = inside ? static_cast<uint32_t>(source[0]) : 0;
+                    if (channels_per_word<T> == 2 && inside && channels == 2)
+                        word |= static_cast<uint32_t>(source[map.channel_stride]) << 16;
+                    target[i << lanes.column_bits] = word;
+                }
+            }
+        }
+    }
+}
+
+// Stores 2^tile_bits x 2^plane_bits planes of [2^row_bits, columns] words, whatever of them lies inside the map.
+template <typename T, typename Origin>
+__device__ void store_tiles(const uint32_t* planes, PlaneShape shape, int plane_bits, const MapView& map,
+                            const Extent& extent, int channel, int tile_bits, int row_bits, int columns,
+                            Origin origin) {
+    const int warps = blockDim.x / 32;
+    auto* data = static_cast<Bits<T>*>(map.data) + channel * map.channel_stride;
+    for (int line = warp_index(); line < 1 << (tile_bits + row_bits); line += warps) {
+        const int tile = line >> row_bits, row = line & ((1 << row_bits) - 1);
+        const Tile to = origin(tile);
+        if (to.image >= extent.batch || to.row + row >= extent.height) continue;
+        const Lanes lanes = spread_lanes(map, plane_bits, columns);
+        const int64_t step = map.column_stride << lanes.column_bits;
+        const int inside = extent.width - to.column - lanes.column + (1 << lanes.column_bits) - 1;
+        const int count = min(lanes.count, inside >> lanes.column_bits);
+        auto* start = data + to.image * map.batch_stride + (to.row + row) * map.row_stride +
+                      (to.column + lanes.column) * map.column_stride;
+        for (int plane = lanes.plane; plane < 1 << plane_bits; plane += lanes.plane_step) {
+            const int first = plane * channels_per_word<T>, channels = channels_inside<T>(extent, channel + first);
+            if (channels == 0) continue;
+            auto* target = start + first * map.channel_stride;
+            const uint32_t* source =
+                planes + ((tile << plane_bits) + plane) * shape.size + row * shape.stride + lanes.column;
+            if (map.words) {
+#pragma unroll 4
+                for (int i = 0; i < count; ++i, target += step)
+                    *reinterpret_cast<uint32_t*>(target) = source[i << lanes.column_bits];
+            } else {
+#pragma unroll 4
+                for (int i = 0; i < count; ++i, target += step) {
+                    const uint32_t word = source[i << lanes.column_bits];
+                    target[0] = static_cast<Bits<T>>(word);
+                    if (channels_per_word<T> == 2 && channels == 2)
+                        target[map.channel_stride] = static_cast<Bits<T>>(word >> 16);
+                }
+            }
+        }
+    }
+}
+
+}  // namespace sw::cuda

@@ -6,7 +6,7 @@ UV := .uv/bin/uv
 PACKAGES := $(notdir $(patsubst %/,%,$(wildcard packages/*/)))
 say = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test lint test-workspace $(PACKAGES:%=test-%) sanitize test-wheel clean
+.PHONY: help demo test lint test-workspace $(PACKAGES:%=test-%) sanitize test-wheel test-slow clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -68,6 +68,10 @@ test-wheel: $(UV) ## sw-ops as people get it: one wheel, with the lowest and the
 	for torch in 2.6.0 2.14.1; do \
 	  $(UV) run --quiet --no-project --isolated --with torch==$$torch --with packages/sw-ops/dist/*.whl sw-ops doctor || exit 1; \
 	done
+
+test-slow: .venv ## the tests that take minutes
+	$(call say,Slow tests)
+	.venv/bin/python -m pytest -m slow packages/sw-sparse/tests
 
 clean: ## remove the environments and what was built
 	rm -rf .uv .venv .venvs packages/*/build packages/*/dist

@@ -15,6 +15,7 @@ READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
 
 
 def python_blocks() -> list[tuple[str, str]]:
+    """Return the blocks marked "python", which are whole programs; fragments are marked "py"."""
     found = []
     for readme in READMES:
         for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", readme.read_text(), re.M | re.S), start=1):

@@ -19,7 +19,7 @@ from sw_ops.assembly import assemble_stripes
 from sw_ops.backend import use_backend
 from sw_ops.shift_add import shift_add
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
-from sw_ops.table import ShiftTable
+from sw_ops.table import ShiftTable, slot_count
 
 _TURN_SECONDS = 5e-3
 DENSE_KERNEL = 13  # the kernel of UniRepLKNet (arXiv 2311.15599), the rival in speed
@@ -93,7 +93,7 @@ def measure(
 def multiply_adds(shape: Shape) -> int:
     """Count the taps of both stripes that fall inside the map, over all pixels and channels of one image."""
     k = shape.small_kernel
-    length = -(-shape.kernel_size // k) * k
+    length = slot_count(shape.kernel_size, k) * k
 
     def inside(taps: int, anchor: int) -> int:
         return sum(0 <= q + m - anchor < shape.size for q in range(shape.size) for m in range(taps))

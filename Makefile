@@ -6,7 +6,7 @@ UV := .uv/bin/uv
 PACKAGES := $(notdir $(patsubst %/,%,$(wildcard packages/*/)))
 say = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test lint test-workspace $(PACKAGES:%=test-%) sanitize test-wheel test-slow clean
+.PHONY: help demo test lint test-workspace $(PACKAGES:%=test-%) sanitize test-wheel test-third-parties test-slow clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -68,6 +68,11 @@ test-wheel: $(UV) ## sw-ops as people get it: one wheel, with the lowest and the
 	for torch in 2.6.0 2.14.1; do \
 	  $(UV) run --quiet --no-project --isolated --with torch==$$torch --with packages/sw-ops/dist/*.whl sw-ops doctor || exit 1; \
 	done
+
+test-third-parties: $(UV) ## segmentation_models_pytorch and anomalib on our backbones, in an environment of their own
+	UV_PROJECT_ENVIRONMENT=.venvs/third-parties $(UV) sync --quiet --package sw-models
+	$(UV) pip install --quiet --python .venvs/third-parties segmentation-models-pytorch==0.6.0 anomalib==2.7.0
+	.venvs/third-parties/bin/python -m pytest -rs packages/sw-models/tests/test_third_parties.py
 
 test-slow: .venv ## the tests that take minutes
 	$(call say,Slow tests)

@@ -56,6 +56,22 @@ def test_weights_depend_on_the_users_seed():
     assert not torch.equal(first, second)
 
 
+@pytest.mark.parametrize("name", ["shiftwise_pico", "shiftwise_v1_tiny", "shiftwise_tiny_coordatt"])
+def test_layers_share_the_published_shuffles_or_have_their_own(name):
+    def shuffles(table_seed):
+        model = timm.create_model(name, depths=(1, 1, 3, 1), dims=(8, 8, 16, 16), table_seed=table_seed)
+        return [block.conv.slots_horizontal for block in model.stages[2].blocks]
+
+    first, second, third = shuffles(None)
+    assert torch.equal(first, second)
+    assert torch.equal(first, third)
+    first, second, third = shuffles(0)
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
+    assert torch.equal(third, shuffles(0)[2])
+    assert not torch.equal(third, shuffles(5)[2])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

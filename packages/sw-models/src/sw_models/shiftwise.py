@@ -18,7 +18,7 @@ from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from sw_models.deployed import FusedShiftwiseStage
-from sw_models.staged import Stage, StagedNet, check_arguments, config, create, drop_path_rates
+from sw_models.staged import Stage, StagedNet, check_arguments, config, create, drop_path_rates, shuffle_seeds
 from sw_models.stems import conv_downsample, conv_stem
 from sw_ops import ChannelSplit, ShiftTable, ShiftwiseConv2d
 
@@ -113,6 +113,8 @@ class ShiftwiseNet(StagedNet):
         n_path: parallel sets of small kernels.
         n_rep: shuffles of the slots.
         layer_scale_init: initial layer scale.
+        table_seed: draw shuffles of its own for every layer, from this seed on; None gives all layers the published
+            ones, shared per stage.
         drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth, rising linearly to this rate at the last block.
         device: where the parameters live.
@@ -136,6 +138,7 @@ class ShiftwiseNet(StagedNet):
         n_path: int = 2,
         n_rep: int = 4,
         layer_scale_init: float = 1e-6,
+        table_seed: int | None = None,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         device: torch.device | str | None = None,
@@ -144,11 +147,14 @@ class ShiftwiseNet(StagedNet):
         check_arguments(output_stride, depths, dims=dims, kernel_sizes=kernel_sizes)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         drop_paths = drop_path_rates(drop_path_rate, depths)
+        seeds = shuffle_seeds(table_seed)
         stages = []
         for i, (dim, kernel_size) in enumerate(zip(dims, kernel_sizes, strict=True)):
             split = ChannelSplit.published(dim, ghost_ratio)
-            table = ShiftTable.shuffled(len(split.rep), kernel_size, small_kernel, n_rep)
-            blocks = [self.block(dim, table, split, n_path, layer_scale_init, rate, **dd) for rate in drop_paths[i]]
+            blocks = []
+            for rate in drop_paths[i]:
+                table = ShiftTable.shuffled(len(split.rep), kernel_size, small_kernel, n_rep, next(seeds))
+                blocks.append(self.block(dim, table, split, n_path, layer_scale_init, rate, **dd))
             stages.append(self.stage(conv_downsample(dims[i - 1], dim, **dd) if i else nn.Identity(), blocks))
         stem = conv_stem(in_chans, dims[0], **dd)
         super().__init__(stem, stages, dims, in_chans, num_classes, global_pool, drop_rate, **dd)

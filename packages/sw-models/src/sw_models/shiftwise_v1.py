@@ -14,7 +14,7 @@ from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
 from sw_models.convnext import ConvNeXtBlock
-from sw_models.staged import Stage, StagedNet, check_arguments, config, create, drop_path_rates
+from sw_models.staged import Stage, StagedNet, check_arguments, config, create, drop_path_rates, shuffle_seeds
 from sw_models.stems import patch_downsample, patch_stem
 from sw_ops import ChannelSplit, ShiftTable, ShiftwiseConv2d
 
@@ -36,6 +36,7 @@ class ShiftwiseV1Net(StagedNet):
         n_path: int = 2,
         n_rep: int = 4,
         layer_scale_init: float = 1e-6,
+        table_seed: int | None = None,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         device: torch.device | str | None = None,
@@ -44,17 +45,16 @@ class ShiftwiseV1Net(StagedNet):
         check_arguments(output_stride, depths, dims=dims, kernel_sizes=kernel_sizes)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         drop_paths = drop_path_rates(drop_path_rate, depths)
+        seeds = shuffle_seeds(table_seed)
         stages = []
         for i, (dim, kernel_size) in enumerate(zip(dims, kernel_sizes, strict=True)):
             split = ChannelSplit.published(dim, ghost_ratio, even=False)
-            table = ShiftTable.shuffled(len(split.rep), kernel_size, small_kernel, n_rep)
-            layer: dict[str, Any] = {"split": split, "table": table, "n_path": n_path, "n_rep": n_rep, **dd}
-            blocks = [
-                ConvNeXtBlock(
-                    dim, ShiftwiseConv2d(dim, kernel_size, small_kernel, **layer), layer_scale_init, rate, **dd
-                )
-                for rate in drop_paths[i]
-            ]
+            layer: dict[str, Any] = {"split": split, "n_path": n_path, "n_rep": n_rep, **dd}
+            blocks = []
+            for rate in drop_paths[i]:
+                table = ShiftTable.shuffled(len(split.rep), kernel_size, small_kernel, n_rep, next(seeds))
+                conv = ShiftwiseConv2d(dim, kernel_size, small_kernel, table=table, **layer)
+                blocks.append(ConvNeXtBlock(dim, conv, layer_scale_init, rate, **dd))
             stages.append(Stage(patch_downsample(dims[i - 1], dim, **dd) if i else nn.Identity(), blocks))
         stem = patch_stem(in_chans, dims[0], **dd)
         super().__init__(stem, stages, dims, in_chans, num_classes, global_pool, drop_rate, **dd)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count, repeat
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from sw_ops import FusedShiftwiseConv2d, ShiftwiseConv2d
+from sw_ops.table import PUBLISHED_SEED
 
 # Leaves to torch.fx: they look at shapes and devices, which symbolic tracing has not.
 register_notrace_module(ShiftwiseConv2d)
@@ -194,6 +196,11 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
     """Return the rate of every block of every stage, rising linearly from 0 to ``rate``."""
     rates: Any = calculate_drop_path_rates(rate, list(depths), stagewise=True)
     return rates
+
+
+def shuffle_seeds(table_seed: int | None) -> Iterator[int]:
+    """Return the seeds of one layer's shuffles after another: the published one for all if ``table_seed`` is None."""
+    return repeat(PUBLISHED_SEED) if table_seed is None else count(table_seed)
 
 
 def create(network: type[StagedNet], variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:

@@ -19,9 +19,9 @@ def test_selects_exactly_the_counts_asked_and_nothing_better_is_left(blocks, siz
             assert row[chosen].min() >= row[~chosen].max()
 
 
-@given(st.integers(1, 20), st.data())
-def test_best_takes_from_the_candidates_only(size, data):
-    scores = torch.tensor(data.draw(st.lists(st.floats(-3, 3), min_size=size, max_size=size)))[None]
+@given(st.integers(1, 20), st.sampled_from([torch.float64, torch.float32, torch.bfloat16]), st.data())
+def test_best_takes_from_the_candidates_only(size, dtype, data):
+    scores = torch.tensor(data.draw(st.lists(st.floats(-3, 3), min_size=size, max_size=size)), dtype=dtype)[None]
     among = torch.tensor(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)))[None]
     count = data.draw(st.integers(0, int(among.sum())))
     selected = best(scores, among, count)

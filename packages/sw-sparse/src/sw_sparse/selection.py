@@ -1,7 +1,8 @@
-"""Choosing exactly so many units by score."""
+"""Choosing exactly so many units by score; among equal scores, those that come first."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,11 +17,10 @@ def best_per_block(scores: Tensor, counts: Tensor) -> Tensor:
     Returns:
         bool ``[blocks, size]`` with exactly ``counts[b]`` entries on in row ``b``.
     """
-    selected = torch.zeros_like(scores, dtype=torch.bool)
-    most = int(counts.max()) if len(counts) else 0
-    uneven = bool((counts != most).any())  # only then does the order within the best matter
-    order = scores.topk(most, dim=1, sorted=uneven).indices
-    return selected.scatter_(1, order, torch.arange(most, device=scores.device) < counts.to(scores.device)[:, None])
+    if len(scores) == 1:
+        return _highest(scores[0], int(counts)).unsqueeze(0)
+    rank = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return rank < counts.to(scores.device)[:, None]
 
 
 def best(scores: Tensor, among: Tensor, count: int) -> Tensor:
@@ -31,7 +31,24 @@ def best(scores: Tensor, among: Tensor, count: int) -> Tensor:
         among: bool ``[blocks, size]``, with at least ``count`` entries on.
         count: how many.
     """
-    candidates = scores.masked_fill(~among, -torch.inf).flatten()
-    selected = torch.zeros_like(candidates, dtype=torch.bool)
-    selected[candidates.topk(count, sorted=False).indices] = True
-    return selected.reshape(scores.shape)
+    return _highest(scores.masked_fill(~among, -torch.inf).flatten(), count).reshape(scores.shape)
+
+
+def _highest(scores: Tensor, count: int) -> Tensor:
+    """Select ``count`` of ``[size]``: all above the last score that gets in, and as many as needed that equal it."""
+    if count == 0:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    last = _kth_highest(scores, count)
+    selected = scores > last
+    equal = (scores == last).nonzero().flatten()
+    selected[equal[: count - int(selected.sum())]] = True
+    return selected
+
+
+def _kth_highest(scores: Tensor, k: int) -> Tensor:
+    if scores.device.type != "cpu":
+        return scores.topk(k, sorted=False).values.min()
+    place = len(scores) - k
+    values = scores if scores.dtype == torch.float64 else scores.float()
+    # NumPy partitions in vector registers, ten times as fast as PyTorch selects on a CPU.
+    return torch.tensor(np.partition(values.numpy(), place)[place], dtype=scores.dtype)

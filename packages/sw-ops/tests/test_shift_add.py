@@ -55,6 +55,25 @@ def test_the_published_operator(key: str) -> None:
     assert_published(key, shift_add(y, published_table(key), published_size(key)), {"input": y})
 
 
+@pytest.mark.parametrize("key", cases("mp"))
+def test_the_published_operator_by_stripes(key: str, backend: str) -> None:
+    """Every published plane is a channel here, and its own slot holds a kernel that copies it."""
+    y, table = leaf(key, "input"), published_table(key)
+    n, k, planes = table.slots, table.small_kernel, table.channels * table.slots
+    of_planes = ShiftTable(table.kernel_size, k, *(t.repeat_interleave(n, 0) for t in slots_of(table)))
+    copying = y.new_zeros(planes, n, 1, k, k)
+    copying[torch.arange(planes), torch.arange(planes) % n, 0, k // 2, k // 2] = 1
+    maps = shiftwise_conv2d(y, copying.flatten(0, 1), of_planes)
+    height, width = published_size(key)
+    e = (k - 1) - k // 2
+    summed = [m[..., e : e + height, e : e + width].unflatten(1, (-1, n)).sum(2) for m in maps]
+    assert_published(key, tuple(summed), {"input": y})
+
+
+def slots_of(table: ShiftTable) -> tuple[torch.Tensor, ...]:
+    return table.horizontal, table.vertical, table.identity
+
+
 @pytest.mark.parametrize("key", cases("mp_linear"))
 def test_the_published_learned_scales(key: str) -> None:
     y, table = leaf(key, "input"), published_table(key)

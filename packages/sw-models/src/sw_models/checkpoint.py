@@ -30,15 +30,29 @@ class _Inert:
 
 
 def read_state_dict(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint by name.
+    """Return the tensors of a network's checkpoint by name.
 
     Args:
-        source: a ``.safetensors`` file, a file of ``torch.save``, or what was in one: a state dict, bare or as the
-            entry "model" or "state_dict". Names may start with "module." or "_orig_mod."; if some start with
-            "backbone.", those are the weights, and the rest belongs to the detector or segmenter around them.
+        source: as for :func:`read_tensors`. If some names start with "backbone.", those are the weights, and the rest
+            belongs to the detector or segmenter around them.
 
     Raises:
         ValueError: the file is no checkpoint, or holds something else than tensors where the weights should be.
+    """
+    state = read_tensors(source)
+    inside = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
+    return inside or state
+
+
+def read_tensors(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return all tensors of a checkpoint by name.
+
+    Args:
+        source: a ``.safetensors`` file, a file of ``torch.save``, or what was in one: a state dict, bare or as the
+            entry "model" or "state_dict". Names may start with "module." or "_orig_mod.".
+
+    Raises:
+        ValueError: as :func:`read_state_dict`.
     """
     content = source if isinstance(source, Mapping) else _read_file(Path(source))
     for wrapper in _WRAPPERS:
@@ -51,9 +65,7 @@ def read_state_dict(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise ValueError(f"checkpoint: entry {key!r} is a {type(value).__name__}, want named tensors only")
-    state = {_without_prefixes(key): value for key, value in content.items()}
-    inside = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
-    return inside or state
+    return {_without_prefixes(key): value for key, value in content.items()}
 
 
 def write_state_dict(state: Mapping[str, Tensor], path: Path) -> None:

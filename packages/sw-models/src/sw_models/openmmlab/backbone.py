@@ -1,15 +1,14 @@
-"""The backbones in OpenMMLab's registry, for detectors and segmenters. Needs the extra ``sw-models[openmmlab]``."""
+"""The backbones in OpenMMLab's registry."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import timm
 from mmengine.registry import MODELS
 from torch import nn
 
-import sw_models  # noqa: F401 - registers the models with timm
 from sw_models.checkpoint import read_state_dict
 from sw_models.features import NormedFeatures
 from sw_models.published import convert_published, is_published
@@ -24,10 +23,15 @@ class ShiftwiseBackbone(NormedFeatures):
         out_indices: the stages to return, from 0.
         frozen_stages: the stem and so many stages are not trained, nor are their batch norms updated; 0 freezes the
             stem alone, -1 nothing.
-        pretrained: a classification checkpoint, published or this package's, to start from; its head is left out.
+        pretrained: a checkpoint to start from, published or this package's, of a classifier, detector or segmenter;
+            what is around the backbone is left out.
         sync_bn: average batch norms over all processes.
+        grad_checkpointing: trade time for memory in training.
         init_cfg: accepted because OpenMMLab passes it, and must be None; weights come from ``pretrained``.
         **kwargs: passed to the model, for instance ``drop_path_rate`` or ``kernel_sizes``.
+
+    Raises:
+        ValueError: an argument or the checkpoint does not fit; the message names it.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class ShiftwiseBackbone(NormedFeatures):
         frozen_stages: int = -1,
         pretrained: str | None = None,
         sync_bn: bool = False,
+        grad_checkpointing: bool = False,
         init_cfg: None = None,
         **kwargs: Any,
     ) -> None:
@@ -49,9 +54,10 @@ class ShiftwiseBackbone(NormedFeatures):
             raise ValueError(f"frozen_stages: got {frozen_stages}, want -1 to {stages}")
         self.frozen_stages = frozen_stages
         if pretrained is not None:
-            self._load(pretrained)
+            self._load(pretrained, model)
         if sync_bn:
             self.backbone = nn.SyncBatchNorm.convert_sync_batchnorm(self.backbone)
+        backbone.set_grad_checkpointing(grad_checkpointing)
         self._freeze()
 
     def init_weights(self) -> None:
@@ -69,11 +75,25 @@ class ShiftwiseBackbone(NormedFeatures):
         for part in (self.backbone.stem, *list(self.backbone.stages)[: self.frozen_stages]):
             part.eval().requires_grad_(False)
 
-    def _load(self, path: str) -> None:
-        heads = ("head.", "norm.", *(f"norm{i}." for i in range(4)))
-        state = {key: value for key, value in read_state_dict(path).items() if not key.startswith(heads)}
+    def _load(self, path: str, model: str) -> None:
+        around = ("head.", "norm.", "norms.", *(f"norm{i}." for i in range(4)))
+        state = {key.removeprefix("backbone."): value for key, value in read_state_dict(path).items()}
+        state = {key: value for key, value in state.items() if not key.startswith(around)}
         if is_published(state):
             state = convert_published(state, self.backbone)
-        missing, unexpected = self.backbone.load_state_dict(state, strict=False)
-        if missing or unexpected:
-            raise ValueError(f"pretrained: {path} does not fit the model ({[*missing, *unexpected][0]} differs)")
+        wanted = self.backbone.state_dict()
+        if missing := wanted.keys() - state.keys():
+            raise ValueError(f"pretrained: {path} lacks {_blocks(missing)}, which {model} has")
+        if unexpected := state.keys() - wanted.keys():
+            raise ValueError(f"pretrained: {path} has {_blocks(unexpected)}, which {model} lacks")
+        for key, value in wanted.items():
+            if state[key].shape != value.shape:
+                found, want = tuple(state[key].shape), tuple(value.shape)
+                raise ValueError(f"pretrained: {key} has shape {found} in {path}, {model} wants {want}")
+        self.backbone.load_state_dict(state)
+
+
+def _blocks(names: Iterable[str]) -> str:
+    """Name whole blocks where blocks are concerned, ``stages.2.blocks.9``."""
+    listed = sorted({".".join(name.split(".")[:4]) for name in names})
+    return ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")

@@ -41,7 +41,43 @@ def test_a_published_checkpoint_is_loaded(golden, tmp_path, relative_error):
     assert relative_error(maps[3], expected["stage3"]) < 1e-5
 
 
-def test_a_checkpoint_of_another_depth_is_refused(golden, tmp_path):
+def test_a_published_checkpoint_of_another_depth_is_refused(golden, tmp_path):
     torch.save(golden("D_model_v2")[0], tmp_path / "c.pth")
     with pytest.raises(ValueError, match=r"lacks stages\.2\.blocks\.2"):
         build(pretrained=str(tmp_path / "c.pth"), depths=(1, 1, 3, 1))
+
+
+def test_a_checkpoint_of_this_package_is_loaded_without_what_is_around_the_backbone(tmp_path):
+    segmenter = {f"backbone.{key}": value for key, value in build().state_dict().items()}
+    torch.save({"state_dict": segmenter | {"decode_head.weight": torch.ones(1)}}, tmp_path / "c.pth")
+    model = build(pretrained=str(tmp_path / "c.pth"))
+    for key, value in model.backbone.state_dict().items():
+        assert torch.equal(value, segmenter[f"backbone.backbone.{key}"])
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"depths": (1, 1, 3, 1)}, r"has stages\.2\.blocks\.2, which shiftwise_tiny lacks"),
+        ({"depths": (1, 1, 1, 1)}, r"lacks stages\.2\.blocks\.1, which shiftwise_tiny has"),
+        ({"dims": (8, 32, 64, 128)}, r"has shape .* wants"),
+    ],
+)
+def test_a_checkpoint_of_another_shape_is_refused_with_what_differs(tmp_path, other, message):
+    torch.save(build(**other).state_dict(), tmp_path / "c.pth")
+    with pytest.raises(ValueError, match=message):
+        build(pretrained=str(tmp_path / "c.pth"))
+
+
+def test_gradient_checkpointing_changes_memory_and_not_results():
+    torch.manual_seed(0)
+    model = build().train()
+    images = torch.randn(2, 3, 64, 64)
+    gradients = []
+    for enabled in (False, True):
+        model.backbone.set_grad_checkpointing(enabled)
+        model.zero_grad()
+        sum(m.square().mean() for m in model(images)).backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
+    assert build(grad_checkpointing=True).backbone.stages[0].grad_checkpointing

@@ -1,0 +1,9 @@
+"""``sw-det``: train, test and use detectors."""
+
+from sw_det.task import TASK
+from sw_experiment.commands import build_app
+
+app = build_app(TASK)
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,5 @@
+"""Registers what sw-det's configurations name; the detectors themselves are MMDetection's."""
+
+import sw_det.coco  # noqa: F401
+import sw_models.openmmlab  # noqa: F401
+import sw_sparse.openmmlab  # noqa: F401

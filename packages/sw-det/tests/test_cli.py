@@ -1,0 +1,133 @@
+"""The whole way of a detector: trained, tested, used, on several processes, and what is said to bad input."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from conftest import annotations, options, write_coco
+
+Run = Callable[..., tuple[int, Any, str]]
+
+
+def test_from_training_to_pictures(run: Run, few: Path, tmp_path: Path) -> None:
+    status, summary, _ = run("train", "mask_rcnn_nano_shapes", "--data", few, *options(), "--json")
+    assert status == 0
+    folder = Path(summary["folder"])
+    assert {"config.py", "curves.png", "epoch_2.pth"} <= {path.name for path in folder.iterdir()}
+    assert torch.load(folder / "epoch_2.pth", weights_only=True)["meta"]["dataset_meta"]["classes"]
+
+    status, metrics, _ = run("test", folder, "--json")
+    assert status == 0
+    assert {"bbox/mAP", "bbox/mAP_50", "segm/mAP"} <= metrics.keys()
+    assert metrics["bbox/mAP"] == pytest.approx(summary["best_score"])
+
+    status, output, _ = run("predict", few / "val/0001.png", few / "val/0002.png", "--run", folder, "--json")
+    assert status == 0
+    assert Path(output["folder"], "predictions.json").is_file()
+    with Image.open(output["images"][1]["picture"]) as picture:
+        assert picture.size == (160, 160)
+
+
+def test_two_processes_train_one_model(tmp_path: Path, few: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    command += ["sw_det.cli", "train", "mask_rcnn_nano_shapes", "--data", str(few), "--out", "both"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command += options("train_cfg.max_epochs=1")
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "both/epoch_1.pth").is_file()
+    (log,) = (tmp_path / "both").glob("*/*.log")
+    assert "the current batch size is 4" in log.read_text()  # two images in each process
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "mask_rcn_nano"), "want one of mask_rcnn_nano"),
+        (("train", "--data", "absent"), "--data: no folder absent"),
+        (("train", "--data", "."), "want one file annotations/instances_train"),
+        (("test", "--checkpoint", "absent.pth"), "no config.py beside"),
+        (("predict", "absent.jpg"), "is no image file"),
+        (("export", "x.onnx", "--run", "rtmdet_ins_nano"), "no checkpoint in"),
+    ],
+)
+def test_bad_input_is_one_line(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_bad_annotations_are_one_line(run: Run, tmp_path: Path) -> None:
+    content = annotations()
+    content["annotations"][1]["category_id"] = 9
+    status, _, err = run("train", "--data", write_coco(tmp_path / "coco", train=content))
+    assert status == 2
+    assert "annotation 2" in err
+    assert "category 9" in err
+    assert err.count("\n") == 1
+
+
+def test_a_checkpoint_of_another_detector_names_what_differs(run: Run, tmp_path: Path) -> None:
+    torch.save({"state_dict": {"neck.weight": torch.zeros(1)}}, tmp_path / "other.pth")
+    status, _, err = run("predict", Path(__file__), "--run", "mask_rcnn_nano", "--checkpoint", "other.pth")
+    assert status == 2
+    assert "of another model: it lacks" in err
+    assert err.count("\n") == 1
+
+
+def test_complexity_is_printed(run: Run) -> None:
+    status, counts, _ = run("flops", "mask_rcnn_nano", "--size", "64", "64", "--json")
+    assert status == 0
+    *parts, total = counts["parts"]
+    assert [row["part"] for row in parts] == ["backbone", "neck", "rpn_head", "bbox_head 1", "mask_head 1"]
+    assert total["MACs"] == sum(row["MACs"] for row in parts)
+
+
+def test_a_printed_configuration_can_be_trained_by_mmdetection(run: Run, tmp_path: Path, few: Path) -> None:
+    """Let a user's own file inherit from a shipped one, and MMDetection's own way of training read it."""
+    status, path, _ = run("show-config", "mask_rcnn_nano_shapes", "--path")
+    assert status == 0
+    (tmp_path / "mine.py").write_text(
+        f"_base_ = [{path.strip()!r}]\n"
+        "custom_imports = dict(imports=['sw_det'], allow_failed_imports=False)\n"
+        f"data = {str(few)!r}\n"
+        "meta = dict(classes=('circle', 'square', 'triangle'))\n"
+        "train_dataloader = dict(batch_size=2, dataset=dict(metainfo=meta, data_root=data,\n"
+        "    ann_file='annotations/instances_train.json', data_prefix=dict(img='train/')))\n"
+        "val_dataloader = val_evaluator = val_cfg = None\n"
+        "test_dataloader = test_evaluator = test_cfg = None\n"
+        "model = dict(roi_head=dict(bbox_head=dict(num_classes=3), mask_head=dict(num_classes=3)))\n"
+        "train_cfg = dict(max_epochs=1)\n"
+        "work_dir = 'work'\n"
+    )
+    program = (
+        "from mmengine.config import Config; from mmengine.runner import Runner;"
+        "Runner.from_cfg(Config.fromfile('mine.py')).train()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "work/epoch_1.pth").is_file()
+
+
+def test_nothing_of_segmentation_is_imported() -> None:
+    program = (
+        "import sys, mmengine, sw_det; print('mmdet' in sys.modules, *(m in sys.modules for m in ('mmseg', 'sw_seg')))"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["True", "False", "False"]
+
+
+def test_help_waits_for_no_heavy_import() -> None:
+    program = "import sys, sw_det.cli; print([m for m in ('torch', 'mmengine', 'mmdet', 'numpy') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

@@ -1,0 +1,50 @@
+"""What a package must say about its task; everything else is shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task such as detection or segmentation. The functions import what they need when they are called.
+
+    Attributes:
+        command: the program's name, such as "sw-seg".
+        package: what to import so that the task's classes are in OpenMMLab's registries, such as "sw_seg".
+        summary: the program's help.
+        configs: the folder of the shipped configurations, known by the names of their files.
+        sample_config: the configuration that is taken where neither one nor data is given; it trains on the sample.
+        default_config: the configuration that is taken for somebody's own data.
+        sample: draws the synthetic sample data set into a folder that does not exist yet.
+        adapt_to_data: ``(config, folder)``: lets all data loaders and evaluators of the configuration read the folder
+            and gives its heads the folder's classes. Raises :class:`.errors.InputError` for what is not as wanted.
+        predict: ``(model, images, folder)``: writes what the model sees in the image files into the existing, empty
+            folder and yields a JSON-ready record per image. ``model.cfg`` is the configuration, ``model.dataset_meta``
+            has the classes and the palette.
+        complexity: ``(model, (height, width))``: a row for each part of the model with "part", "parameters", "MACs" and
+            "MACs, fused" (as computed here, where "MACs" counts the layers as they are defined); the parts add up.
+        complexity_size: height and width for which complexities were published.
+        export: ``(model, file, format, size)``: writes a deployed form ("onnx", "torchscript" or "exported") for square
+            images, checks it, and returns the largest difference to the model as a share of the largest output.
+    """
+
+    command: str
+    package: str
+    summary: str
+    configs: Path
+    sample_config: str
+    default_config: str
+    sample: Callable[[Path], None]
+    adapt_to_data: Callable[[Config, Path], None]
+    predict: Callable[[nn.Module, Sequence[Path], Path], Iterator[dict[str, Any]]]
+    complexity: Callable[[nn.Module, tuple[int, int]], list[dict[str, Any]]]
+    complexity_size: tuple[int, int]
+    export: Callable[[nn.Module, Path, str, int], float]

@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+pytest.importorskip("mmengine", reason="mmengine is not installed (extra openmmlab)")
+
+from mmengine.logging import HistoryBuffer
+
+from sw_experiment.configs import load_config
+from sw_experiment.errors import InputError
+from sw_experiment.experiment import load_model
+from sw_experiment.foreign import convert_foreign
+
+
+@pytest.fixture
+def cfg(task):
+    return load_config(task, "toy")
+
+
+def test_objects_around_the_weights_stay_behind(cfg, tmp_path):
+    state = load_model(cfg).state_dict()
+    torch.save({"state_dict": state, "message_hub": {"loss": HistoryBuffer([1.0], [1])}}, tmp_path / "old.pth")
+    with pytest.raises(InputError, match="cannot be read safely"):
+        load_model(cfg, tmp_path / "old.pth")
+    convert_foreign(tmp_path / "old.pth", tmp_path / "new.pth", cfg)
+    loaded = load_model(cfg, tmp_path / "new.pth").state_dict()
+    assert all(torch.equal(state[key], loaded[key]) for key in state)
+
+
+def test_a_published_backbone_gets_this_projects_names(task, golden, tmp_path, relative_error):
+    published, expected = golden("D_model_v2")
+    dims = (16, 32, 64, 128)
+    norms = {f"norm{i}.{key}": torch.full((dim,), 2.0) for i, dim in enumerate(dims) for key in ("weight", "bias")}
+    inside = {key: value for key, value in published.items() if not key.startswith(("norm.", "head."))} | norms
+    around = {"head.weight": torch.ones(1, 32), "head.bias": torch.ones(1)}
+    torch.save({"state_dict": {f"backbone.{k}": v for k, v in inside.items()} | around}, tmp_path / "old.pth")
+    cfg = load_config(task, "toy", ["model.backbone.depths=(1, 1, 2, 1)", f"model.backbone.dims={dims}"])
+    convert_foreign(tmp_path / "old.pth", tmp_path / "new.pth", cfg)
+    model = load_model(cfg, tmp_path / "new.pth")
+    with torch.no_grad():
+        maps = model.backbone.backbone.forward_intermediates(expected["input"], intermediates_only=True)
+    assert relative_error(maps[3], expected["stage3"]) < 1e-5
+    assert torch.equal(model.backbone.norms["2"].bias, torch.full((64,), 2.0))
+
+
+def test_another_model_is_refused_and_nothing_written(cfg, tmp_path):
+    torch.save({"state_dict": {"weight": torch.ones(1)}}, tmp_path / "old.pth")
+    with pytest.raises(InputError, match="is of another model"):
+        convert_foreign(tmp_path / "old.pth", tmp_path / "new.pth", cfg)
+    assert not (tmp_path / "new.pth").exists()

@@ -1,0 +1,1 @@
+"""A task that trains in a second: a regression on noise images."""

@@ -1,0 +1,60 @@
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+from torch import nn
+from torch.utils.data import Dataset
+
+import sw_models.openmmlab  # noqa: F401
+
+
+@MODELS.register_module()
+class ToyModel(BaseModel):
+    def __init__(self, backbone, init_cfg=None):
+        super().__init__(init_cfg=init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.head = nn.Linear(32, 1)
+
+    def forward(self, images, target, mode="tensor"):
+        output = self.head(self.backbone(images)[-1].mean((2, 3))).squeeze(1)
+        if mode == "loss":
+            return {"loss": (output - target).square().mean()}
+        return list(zip(output, target, strict=True))
+
+
+@DATASETS.register_module()
+class ToyDataset(Dataset):
+    def __init__(self, data_root, length=4):
+        self.data_root, self.length = data_root, length
+        self.metainfo = {"classes": ("toy",)}
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        return {"images": torch.randn(3, 32, 32, generator=generator), "target": torch.tensor(float(index % 2))}
+
+
+@METRICS.register_module()
+class ToyMetric(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results += [(a - b).square().item() for a, b in data_samples]
+
+    def compute_metrics(self, results):
+        return {"closeness": 1 / (1 + sum(results))}
+
+
+@HOOKS.register_module()
+class InterruptHook(Hook):
+    """Ends a run as a signal would, after so many iterations."""
+
+    priority = "LOWEST"
+
+    def __init__(self, after):
+        self.after = after
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.after:
+            raise KeyboardInterrupt

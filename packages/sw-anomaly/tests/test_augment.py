@@ -62,3 +62,22 @@ def test_equal_generators_give_equal_batches_and_the_global_one_is_left_alone():
     one, other = (augment(images, images, masks, generator(3)) for _ in range(2))
     torch.testing.assert_close(one, other, rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_aligned_views_keep_their_pose_and_need_not_be_square():
+    images, masks = marked(32, 96)
+    images, masks = images[..., :48], masks[..., :48]
+    moved, references, moved_masks = augment(images, images, masks, generator(4), aligned=True)
+    assert overlap(moved_masks, masks).min() > 0.6
+    assert overlap((references.mean(dim=1, keepdim=True) > 0.5).float(), masks).min() > 0.5
+    assert overlap((moved.mean(dim=1, keepdim=True) > 0.5).float(), moved_masks).min() > 0.9
+
+
+def test_turning_a_view_that_is_not_square_does_not_shear_it():
+    from sw_anomaly.augment import _move
+
+    image = torch.zeros(1, 1, 200, 100)
+    image[:, :, 60:140, 45:55] = 1
+    moved = _move(image, torch.zeros(1, 1), torch.ones(1, 1), torch.tensor([[torch.pi / 2, 0, 0, 0]]))
+    rows, columns = torch.nonzero(moved[0, 0, 60:140] > 0.5).T  # beyond these rows the image is reflected
+    assert (rows.max() - rows.min() + 1, columns.max() - columns.min() + 1) == (10, 80)

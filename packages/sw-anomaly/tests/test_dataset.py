@@ -49,7 +49,7 @@ def test_a_jpeg_may_have_a_mask_in_another_format(tiny_root):
 
 def palette(indices):
     image = Image.fromarray(indices)
-    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    image.putpalette([0, 0, 0, 64, 0, 0, 0, 192, 0])
     return image
 
 
@@ -68,23 +68,37 @@ BLANK = np.zeros((8, 8, 3), dtype=np.uint8)
         Image.fromarray(SQUARE),
         Image.fromarray(SQUARE.astype(np.uint16) * 65535),
         Image.fromarray(SQUARE.astype(bool)),
+        Image.fromarray(SQUARE * 3),
+        Image.fromarray(SQUARE + SQUARE * (np.arange(8) > 4)),
+        Image.fromarray(SQUARE.astype(np.float32)),
         palette(SQUARE),
         palette(SQUARE * 2),
+        palette(SQUARE + SQUARE * (np.arange(8) > 4)),
         Image.fromarray(np.dstack([SQUARE * 255] * 3)),
         Image.fromarray(np.dstack([SQUARE * 255] * 3 + [np.full((8, 8), 255, dtype=np.uint8)])),
         Image.fromarray(np.dstack([BLANK, SQUARE * 255])),
     ],
-    ids=["0/255", "0/1", "16-bit", "1-bit", "dark palette colour", "other label", "RGB", "RGBA", "opacity alone"],
+    ids=[
+        *("0/255", "0/1", "16-bit", "1-bit", "a label", "two labels", "floating point"),
+        *("dark palette colour", "other palette colour", "two palette colours", "RGB", "RGBA", "opacity alone"),
+    ],
 )
 def test_masks_of_every_kind_mean_the_same(tmp_path, image):
-    image.save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(load_mask(tmp_path / "mask.png"), SQUARE.astype(bool))
+    path = tmp_path / ("mask.tif" if image.mode == "F" else "mask.png")
+    image.save(path)
+    np.testing.assert_array_equal(load_mask(path), SQUARE.astype(bool))
 
 
 def test_masks_are_cut_at_more_than_a_half(tmp_path):
     mask = load_mask(save(tmp_path / "soft.png", SOFT))
     assert not mask[1].any()
     assert mask[5, 3:7].all()
+
+
+def test_a_grey_palette_is_cut_like_grey(tmp_path):
+    image = Image.fromarray(np.clip(SOFT, 0, 255))
+    image.convert("P").save(tmp_path / "soft.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "soft.png"), SOFT > 127)
 
 
 @pytest.mark.parametrize("pixels", [BLANK, np.dstack([BLANK, np.full((8, 8), 255, dtype=np.uint8)])])
@@ -131,9 +145,10 @@ def test_a_mask_of_another_size_is_named_with_both_sizes(tiny_root):
         read_category(tiny_root, "disc").test[3].load()
 
 
-def test_a_defective_image_without_a_mask_is_named(tiny_root):
-    (tiny_root / "disc" / "ground_truth" / "spot" / "001_mask.png").unlink()
-    with pytest.raises(InputError, match=r"001\.png has no mask.*001_mask\.png is wanted"):
+def test_defective_images_without_a_mask_are_named(tiny_root):
+    for mask in (tiny_root / "disc" / "ground_truth" / "spot").iterdir():
+        mask.unlink()
+    with pytest.raises(InputError, match=r"2 defective images.*spot/000\.png, .*spot/001\.png; .*_mask\.png is wanted"):
         read_category(tiny_root, "disc")
 
 

@@ -1,102 +1,92 @@
 """A detector says the same after saving and loading, whatever the image's size, and knows foreign files."""
 
-import json
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sw_anomaly.detector import FORMAT, IN_CHANNELS, DetectorInfo, UNetDetector, inspect, network_input
+from sw_anomaly.detector import FORMAT, DetectorInfo, HeatMethod, TrainedDetector, calibrate, read_info, score
 from sw_anomaly.errors import InputError
-from sw_anomaly.unet import create_model
+from sw_anomaly.framing import Framing
+from sw_anomaly.pose import Crop
+from sw_anomaly.splits import Protocol
 
-INFO = DetectorInfo("disc", "swnano", "digest", 0.4, 0.6)
-REFERENCE = np.full((64, 64, 3), 128, dtype=np.uint8)
+FRAMING = Framing(100, Crop(96, 48, 3, (200.0, 201.0, 202.0)))
 
 
-@pytest.fixture(scope="module")
-def detector():
-    return UNetDetector(create_model("swnano", IN_CHANNELS), REFERENCE, INFO)
+def describe(framing):
+    return DetectorInfo(
+        "disc", "bright", "none", Protocol("supervised", 4, "dent"), 3, "digest", ("a", "b"), framing, "why", 0.4, 0.6
+    )
+
+
+class Bright(HeatMethod):
+    """Calls what is bright defective."""
+
+    def __init__(self, image_size=128):
+        self.image_size = image_size
+
+    def heat(self, view):
+        return view.mean(axis=2, dtype=np.float32) / 255
+
+    def tensors(self):
+        return {"nothing": torch.zeros(1)}
 
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 90), (200, 130)])
-def test_maps_have_the_size_of_the_image_and_scores_are_probabilities(detector, size):
-    inspection = detector.inspect(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+def test_maps_lie_over_the_image_whatever_its_size(size):
+    image = np.zeros((*size, 3), dtype=np.uint8)
+    top, left, bottom, right = size[0] // 4, size[1] // 2, size[0] // 2, 3 * size[1] // 4
+    image[top:bottom, left:right] = 255
+    detector = TrainedDetector(Bright(), describe(Framing(128)))
+    inspection = detector.inspect(image)
     assert inspection.map.shape == size
     assert inspection.map.dtype == np.float32
-    assert 0 <= inspection.map.min() <= inspection.map.max() <= 1
-    assert 0 <= inspection.score <= 1
-
-
-def test_the_map_is_where_the_network_says_it_is():
-    class Bright(torch.nn.Module):
-        """Calls what is bright defective, at half resolution."""
-
-        def __init__(self):
-            super().__init__()
-            self.scale = torch.nn.Parameter(torch.tensor(20.0))
-
-        def forward(self, x):
-            assert x.shape == (1, IN_CHANNELS, 64, 64)
-            return self.scale * (torch.nn.functional.avg_pool2d(x[:, :3].mean(dim=1, keepdim=True), 2) - 0.5)
-
-    image = np.zeros((128, 256, 3), dtype=np.uint8)
-    image[30:60, 100:140] = 255
-    inspection = inspect(Bright(), REFERENCE, image)
     found = np.argwhere(inspection.map > 0.5)
-    assert found.min(axis=0) == pytest.approx([30, 100], abs=5)
-    assert found.max(axis=0) == pytest.approx([60, 140], abs=5)
-    assert inspection.score > 0.9
-    assert inspect(Bright(), REFERENCE, np.zeros_like(image)).score < 0.01
+    assert found.min(axis=0) == pytest.approx([top, left], abs=1)
+    assert found.max(axis=0) == pytest.approx([bottom - 1, right - 1], abs=1)
+    assert inspection.score == pytest.approx(1, abs=1e-6)
+    assert detector.inspect(np.zeros_like(image)).score == 0
 
 
-def test_saving_and_loading_changes_nothing(detector, tmp_path):
-    detector.save(tmp_path / "checkpoint.safetensors")
-    loaded = UNetDetector.load(tmp_path / "checkpoint.safetensors")
-    assert loaded.info == detector.info
-    assert loaded.image_size == 64
-    np.testing.assert_array_equal(loaded.reference, detector.reference)
-    image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    np.testing.assert_allclose(loaded.inspect(image).map, detector.inspect(image).map, atol=1e-5)
+def test_the_score_is_the_mean_of_the_highest_pixels():
+    heat = np.random.default_rng(0).random((300, 200), dtype=np.float32)
+    assert score(heat, 200) == pytest.approx(np.sort(heat.ravel())[-20:].mean())
+    assert score(heat[:3, :3], 200) == pytest.approx(heat[:3, :3].mean())  # smaller than what is to be averaged
+    assert score(heat, 8) == heat.max()
+
+
+def test_thresholds_separate_what_can_be_separated():
+    good, bad = np.full((8, 8, 3), 50, dtype=np.uint8), np.full((8, 8, 3), 50, dtype=np.uint8)
+    mask = np.zeros((8, 8), dtype=bool)
+    bad[2:4, 2:4], mask[2:4, 2:4] = 200, True
+    thresholds = calibrate([Bright(8).inspect(view) for view in (good, bad)], [np.zeros_like(mask), mask])
+    assert 50 / 255 < thresholds.image < 200 / 255
+    assert 50 / 255 < thresholds.pixel < 200 / 255
+    assert thresholds.pixel_ap == 1
+
+
+@pytest.mark.parametrize("framing", [Framing(64), FRAMING])
+def test_all_that_a_checkpoint_says_is_read_again(tmp_path, framing):
+    info = describe(framing)
+    TrainedDetector(Bright(), info).save(tmp_path / "checkpoint.safetensors")
+    assert read_info(tmp_path / "checkpoint.safetensors") == info
+    assert list(load_file(tmp_path / "checkpoint.safetensors")) == ["nothing"]
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(InputError, match=r"gone\.safetensors is not a file"):
-        UNetDetector.load(tmp_path / "gone.safetensors")
+        read_info(tmp_path / "gone.safetensors")
 
 
 def test_a_file_of_another_kind_is_named(tmp_path):
     (tmp_path / "model.pth").write_bytes(b"PK\x03\x04 something else entirely")
     with pytest.raises(InputError, match=r"model\.pth is not a safetensors file"):
-        UNetDetector.load(tmp_path / "model.pth")
+        read_info(tmp_path / "model.pth")
 
 
-def test_a_safetensors_file_of_another_program_is_named(tmp_path):
-    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+@pytest.mark.parametrize("metadata", [None, {"format": "theirs"}, {"format": FORMAT[:-1] + "1"}])
+def test_a_safetensors_file_of_another_program_or_version_is_named(tmp_path, metadata):
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors", metadata)
     with pytest.raises(InputError, match=r"other\.safetensors holds something else.*is wanted"):
-        UNetDetector.load(tmp_path / "other.safetensors")
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        ("vanilla", "does not hold the weights of the model 'vanilla'"),
-        ("resnet", "of the model 'resnet'; one of swnano"),
-    ],
-)
-def test_a_checkpoint_of_another_model_is_named(detector, tmp_path, model, message):
-    path = tmp_path / "checkpoint.safetensors"
-    detector.save(path)
-    info = json.dumps({**asdict(INFO), "model": model})
-    save_file(load_file(path), path, {"format": FORMAT, "info": info})
-    with pytest.raises(InputError, match=message):
-        UNetDetector.load(path)
-
-
-def test_the_network_sees_the_image_and_its_difference_from_the_reference():
-    images, references = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
-    seen = network_input(images, references)
-    assert torch.equal(seen[:, :3], images)
-    assert torch.equal(seen[:, 3:], images - references)
+        read_info(tmp_path / "other.safetensors")

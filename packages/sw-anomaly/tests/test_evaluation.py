@@ -36,7 +36,9 @@ def test_a_perfect_detector_scores_one_everywhere(images):
     evaluation = evaluate(Brightness(), images)
     assert set(evaluation.per_defect) == {"spot"}
     for scores in (evaluation.overall, evaluation.per_defect["spot"]):
-        assert astuple(scores) == pytest.approx((1, 1, 1, 1, 1))
+        assert astuple(scores) == pytest.approx([1] * 12)
+    for interval in evaluation.overall_intervals.values():
+        assert interval == pytest.approx((1, 1))
     assert (evaluation.missed, evaluation.false_alarms) == (0, 0)
 
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from scipy.integrate import trapezoid
 from sklearn import metrics as reference
 
-from sw_anomaly.metrics import CURVE_FPR, Ranking, rank_images, rank_pixels, region_overlap
+from sw_anomaly.metrics import CURVE_AXIS, Ranking, agreement, rank_images, rank_pixels, region_overlap
+
+from conftest import scored_masks
 
 
 def brute_force_aupro(maps, masks, limit):
@@ -39,17 +40,6 @@ def f1(labels, called):
     return 2 * (labels & called).sum() / (labels.sum() + called.sum())
 
 
-@st.composite
-def scored_masks(draw):
-    """A few small maps with few distinct values (so that many tie) and masks that are neither empty nor full."""
-    size = (draw(st.integers(1, 3)), draw(st.integers(2, 9)), draw(st.integers(2, 9)))
-    levels = draw(st.sampled_from([1, 3, 50]))
-    maps = draw(hnp.arrays(np.float32, size, elements=st.integers(0, levels).map(float)))
-    masks = draw(hnp.arrays(bool, size))
-    masks[0, 0, 0], masks[-1, -1, -1] = True, False
-    return list(maps), list(masks)
-
-
 @given(scored_masks())
 def test_auroc_and_average_precision_agree_with_scikit_learn(data):
     maps, masks = data
@@ -68,11 +58,26 @@ def test_f1_max_is_the_highest_f1_of_any_threshold(data):
     assert best == pytest.approx(f1(labels, scores >= threshold), abs=1e-9)
 
 
+@given(scored_masks(), st.sampled_from([0.0, 1.0, 2.0, 25.0]))
+def test_agreement_at_a_threshold_is_that_of_the_pixels_called_defective(data, threshold):
+    maps, masks = data
+    called = np.concatenate([m.ravel() for m in maps]) >= threshold
+    labels = np.concatenate([m.ravel() for m in masks])
+    measured = agreement(*rank_pixels(maps, masks).counts(threshold))
+    assert measured["dice"] == pytest.approx(reference.f1_score(labels, called), abs=1e-9)
+    assert measured["iou"] == pytest.approx(reference.jaccard_score(labels, called), abs=1e-9)
+    assert measured["recall"] == pytest.approx(reference.recall_score(labels, called), abs=1e-9)
+    if called.any():
+        assert measured["precision"] == pytest.approx(reference.precision_score(labels, called), abs=1e-9)
+    else:
+        assert np.isnan(measured["precision"])
+
+
 @given(scored_masks(), st.sampled_from([0.05, 0.3, 1.0]))
 def test_aupro_agrees_with_brute_force(data, limit):
     maps, masks = data
-    found = region_overlap(rank_pixels(maps, masks), maps, masks, limit)
-    assert found.area == pytest.approx(brute_force_aupro(maps, masks, limit), abs=1e-9)
+    found = region_overlap(rank_pixels(maps, masks), maps, masks, [limit, 0.1])
+    assert found.areas[limit] == pytest.approx(brute_force_aupro(maps, masks, limit), abs=1e-9)
 
 
 def test_aupro_agrees_with_brute_force_on_smooth_maps():
@@ -80,8 +85,9 @@ def test_aupro_agrees_with_brute_force_on_smooth_maps():
     masks = [ndimage.gaussian_filter(rng.normal(size=(48, 64)), 3) > 0.1 for _ in range(3)]
     maps = [ndimage.gaussian_filter(mask + 0.8 * rng.normal(size=mask.shape), 1) for mask in masks]
     found = region_overlap(rank_pixels(maps, masks), maps, masks)
-    assert found.area == pytest.approx(brute_force_aupro(maps, masks, 0.3), abs=1e-9)
-    assert 0.3 < found.area < 0.95
+    for limit in (0.3, 0.05):
+        assert found.areas[limit] == pytest.approx(brute_force_aupro(maps, masks, limit), abs=1e-9)
+    assert 0.1 < found.areas[0.05] < found.areas[0.3] < 0.95
 
 
 def test_aupro_counts_every_region_alike_and_diagonal_neighbours_as_one():
@@ -91,7 +97,7 @@ def test_aupro_counts_every_region_alike_and_diagonal_neighbours_as_one():
     only_large = np.where(mask & (np.arange(20) < 12), 1.0, 0.0) + np.linspace(0, 0.5, 400).reshape(20, 20)
     only_large[mask & (np.arange(20) > 12)] = -1
     found = region_overlap(rank_pixels([only_large], [mask]), [only_large], [mask])
-    assert found.area == pytest.approx(0.5)
+    assert found.areas[0.3] == pytest.approx(0.5)
 
 
 @given(scored_masks())
@@ -101,14 +107,14 @@ def test_only_the_order_of_scores_matters(data):
     one, other = rank_pixels(maps, masks), rank_pixels(moved, masks)
     assert one.auroc() == other.auroc()
     assert one.average_precision() == other.average_precision()
-    assert region_overlap(one, maps, masks).area == region_overlap(other, moved, masks).area
+    assert region_overlap(one, maps, masks).areas == region_overlap(other, moved, masks).areas
 
 
 @pytest.mark.parametrize(("positives", "negatives"), [([], [1.0]), ([1.0], []), ([], [])])
 def test_without_positives_or_negatives_there_is_no_area(positives, negatives):
     ranking = Ranking(np.array(positives), np.array(negatives))
     assert np.isnan(ranking.auroc())
-    assert ranking.roc().shape == CURVE_FPR.shape
+    assert ranking.roc().shape == ranking.precision_recall().shape == CURVE_AXIS.shape
 
 
 def test_curves_end_at_the_areas_they_belong_to():
@@ -116,9 +122,10 @@ def test_curves_end_at_the_areas_they_belong_to():
     masks = [ndimage.gaussian_filter(rng.normal(size=(64, 64)), 4) > 0.05]
     maps = [masks[0] + rng.normal(size=(64, 64))]
     ranking = rank_pixels(maps, masks)
-    overlap = region_overlap(ranking, maps, masks, limit=1.0)
-    assert trapezoid(ranking.roc(), CURVE_FPR) == pytest.approx(ranking.auroc(), abs=5e-3)
-    assert trapezoid(overlap.curve, CURVE_FPR) == pytest.approx(overlap.area, abs=5e-3)
+    overlap = region_overlap(ranking, maps, masks, [1.0])
+    assert trapezoid(ranking.roc(), CURVE_AXIS) == pytest.approx(ranking.auroc(), abs=5e-3)
+    assert trapezoid(overlap.curve, CURVE_AXIS) == pytest.approx(overlap.areas[1.0], abs=5e-3)
+    assert trapezoid(ranking.precision_recall(), CURVE_AXIS) == pytest.approx(ranking.average_precision(), abs=5e-3)
 
 
 def test_nan_scores_are_refused():

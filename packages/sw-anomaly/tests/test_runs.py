@@ -1,11 +1,19 @@
 """Numbered run folders: nothing is written over, the right checkpoint is found again."""
 
-import numpy as np
+import json
+from dataclasses import asdict
 
-from sw_anomaly.detector import IN_CHANNELS, DetectorInfo, UNetDetector
-from sw_anomaly.runs import find_checkpoint, list_runs, new_run
-from sw_anomaly.training import CHECKPOINT, CONFIG
-from sw_anomaly.unet import create_model
+from sw_anomaly.runs import find_checkpoint, find_unfinished, list_runs, new_run
+from sw_anomaly.training import CHECKPOINT, CONFIG, TrainingConfig
+
+CONFIGURATION = TrainingConfig("disc", "these", 64)
+
+
+def finished_run(folder, **changed):
+    run = new_run(folder)
+    (run / CONFIG).write_text(json.dumps({**asdict(CONFIGURATION), **changed}))
+    (run / CHECKPOINT).touch()
+    return run
 
 
 def test_runs_are_numbered_upwards_past_gaps_and_other_folders(tmp_path):
@@ -17,17 +25,16 @@ def test_runs_are_numbered_upwards_past_gaps_and_other_folders(tmp_path):
     assert [run.name for run in list_runs(folder)] == ["1208", "1207", "002", "001"]
 
 
-def test_the_newest_finished_checkpoint_of_the_same_images_is_found(tmp_path):
-    info = DetectorInfo("disc", "swnano", "these", 0.5, 0.5)
-    detector = UNetDetector(create_model("swnano", IN_CHANNELS), np.zeros((64, 64, 3), dtype=np.uint8), info)
-    first, second, third, fourth = (new_run(tmp_path) for _ in range(4))
-    for run in (first, second, third):
-        detector.save(run / CHECKPOINT)
-    (third / CONFIG).touch()
-    (third / "training_state.pt").touch()
-    (fourth / CHECKPOINT).write_bytes(b"no checkpoint")
-    assert find_checkpoint(tmp_path, "these", None) == second / CHECKPOINT
-    assert find_checkpoint(tmp_path, "these", "swnano") == second / CHECKPOINT
-    assert find_checkpoint(tmp_path, "these", "vanilla") is None
-    assert find_checkpoint(tmp_path, "others", None) is None
-    assert find_checkpoint(tmp_path / "nothing", "these", None) is None
+def test_the_newest_finished_checkpoint_that_is_as_asked_is_found(tmp_path):
+    first = finished_run(tmp_path, seed=1)
+    second = finished_run(tmp_path, method="bank")
+    unfinished = finished_run(tmp_path)
+    (unfinished / CHECKPOINT).unlink()
+    (new_run(tmp_path) / CHECKPOINT).touch()  # nobody knows of what
+    assert find_checkpoint(tmp_path, "these", {}) == second / CHECKPOINT
+    assert find_checkpoint(tmp_path, "these", {"method": "auto"}) == first / CHECKPOINT
+    assert find_checkpoint(tmp_path, "these", {"seed": 1, "model": "swnano"}) == first / CHECKPOINT
+    assert find_checkpoint(tmp_path, "these", {"seed": 2}) is None
+    assert find_checkpoint(tmp_path, "others", {}) is None
+    assert find_checkpoint(tmp_path / "nothing", "these", {}) is None
+    assert find_unfinished(tmp_path, CONFIGURATION) == unfinished

@@ -1,6 +1,5 @@
-"""Training: reproducible, resumable, and blind to everything but good training images."""
+"""Training: reproducible, resumable, and blind to everything but the images it is given."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,15 +7,13 @@ import pytest
 import torch
 
 from sw_anomaly.dataset import read_category
-from sw_anomaly.progress import silent
-from sw_anomaly.splits import digest, unsupervised_split
+from sw_anomaly.methods import fit
+from sw_anomaly.splits import Protocol, digest, make_split
 from sw_anomaly.training import (
     CHECKPOINT,
-    CONFIG,
     STATE,
     TrainingConfig,
     choose_image_size,
-    fit,
     is_unfinished,
     read_config,
     segmentation_loss,
@@ -26,6 +23,11 @@ from sw_anomaly.training import (
 @pytest.fixture
 def category(tiny_root):
     return read_category(tiny_root, "disc")
+
+
+@pytest.fixture
+def split(category):
+    return make_split(category, Protocol(), 0)
 
 
 @pytest.fixture
@@ -42,12 +44,10 @@ def make_folder(tmp_path):
     return make
 
 
-def test_training_finds_defects_it_was_never_shown(category, config, make_folder):
+def test_training_finds_defects_it_was_never_shown(category, split, config, make_folder):
     config = replace(config, epochs=3, steps_per_epoch=16, batch_size=8)
     monitored = []
-    detector = fit(
-        unsupervised_split(category, 0), config, make_folder("run"), lambda what, *step: monitored.append((what, step))
-    )
+    detector = fit(split, config, make_folder("run"), lambda what, *step: monitored.append((what, step)))
     scores = {image.path: detector.inspect(image.load()[0]).score for image in category.test}
     good = [scores[image.path] for image in category.test if image.is_good]
     bad = [scores[image.path] for image in category.test if not image.is_good]
@@ -55,8 +55,7 @@ def test_training_finds_defects_it_was_never_shown(category, config, make_folder
     assert [step[:2] for what, step in monitored if what == "training"] == [(n, 48) for n in range(1, 49)]
 
 
-def test_an_interrupted_training_continues_to_the_same_weights(category, config, make_folder):
-    split = unsupervised_split(category, 0)
+def test_an_interrupted_training_continues_to_the_same_weights(split, config, make_folder):
     whole = fit(split, config, make_folder("whole"))
 
     def interrupt_in_the_second_epoch(what, done, total, note=""):
@@ -75,32 +74,25 @@ def test_an_interrupted_training_continues_to_the_same_weights(category, config,
     assert steps == [3, 4]
     assert not is_unfinished(folder)
     assert continued.info == whole.info
-    for name, tensor in whole.model.state_dict().items():
-        torch.testing.assert_close(continued.model.state_dict()[name], tensor, rtol=0, atol=0)
+    for name, tensor in whole.method.tensors().items():
+        torch.testing.assert_close(continued.method.tensors()[name], tensor, rtol=0, atol=0)
 
 
-def test_training_neither_reads_test_images_nor_touches_global_generators(category, config, make_folder):
+def test_training_neither_reads_test_images_nor_touches_global_generators(category, split, config, make_folder):
+    hidden = replace(split, test=())
     for image in category.test:
         image.path.unlink()
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    fit(unsupervised_split(category, 0), replace(config, epochs=1), make_folder("run"), silent)
+    fit(hidden, replace(config, epochs=1), make_folder("run"))
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.random.get_state()[1].tolist() == numpy_state  # noqa: NPY002
-
-
-def test_a_finished_run_holds_configuration_and_checkpoint_alone(category, config, make_folder):
-    folder = make_folder("run")
-    detector = fit(unsupervised_split(category, 0), replace(config, epochs=1), folder)
-    assert sorted(path.name for path in folder.iterdir()) == sorted([CHECKPOINT, CONFIG])
-    assert json.loads((folder / CONFIG).read_text())["training_images"] == detector.info.training_images
-    assert 0 < detector.image_threshold < 1
-    assert 0 < detector.pixel_threshold < 1
 
 
 def test_a_folder_without_training_is_not_unfinished(tmp_path):
     assert not is_unfinished(tmp_path)
     assert read_config(tmp_path) is None
     (tmp_path / STATE).touch()
+    (tmp_path / CHECKPOINT).touch()
     assert not is_unfinished(tmp_path)
 
 

@@ -73,12 +73,18 @@ def test_parameter_counts_are_the_published_ones(name, published):
 
 
 @pytest.mark.parametrize(("name", "stride"), [("swnano", 2), ("vanilla", 1)])
-@pytest.mark.parametrize(("channels", "size"), [(3, (64, 64)), (6, (32, 96))])
+@pytest.mark.parametrize(("channels", "size"), [(3, (64, 64)), (6, (32, 96)), (3, (48, 112))])
 def test_logits_come_at_the_models_stride(name, stride, channels, size):
     model = create_model(name, channels).eval()
     with torch.no_grad():
         logits = model(torch.rand(2, channels, *size))
     assert logits.shape == (2, 1, size[0] // stride, size[1] // stride)
+
+
+def test_maps_need_not_halve_evenly():
+    model = swtiny(**SMALL).eval()
+    with torch.no_grad():
+        assert model(torch.rand(1, 3, 80, 112)).shape == (1, 1, 20, 28)
 
 
 @pytest.mark.parametrize("name", ["swnano", "vanilla"])

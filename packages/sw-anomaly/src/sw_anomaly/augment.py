@@ -6,26 +6,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# Reach of the random angle (radians), zoom and shifts (in half widths) of an image, and of a reference beside it.
+FREE, FREE_BESIDE = (0.15, 0.06, 0.06, 0.06), (0.03, 0.02, 0.05, 0.05)
+ALIGNED, ALIGNED_BESIDE = (0.03, 0.02, 0.03, 0.03), (0.01, 0.01, 0.02, 0.01)
+
 
 def augment(
-    images: Tensor, references: Tensor, masks: Tensor, generator: torch.Generator
+    images: Tensor, references: Tensor, masks: Tensor, generator: torch.Generator, aligned: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Turn, mirror, scale and shift each image, its reference and its mask alike; change the light of the image.
 
-    The reference comes to lie a little beside the image, as parts do that were not put down exactly.
-    `images` [B, 3, H, W] and `references` [B, 3, H, W] are in [0, 1], `masks` [B, 1, H, W] are 0 or 1.
+    The reference comes to lie a little beside the image, as parts do that were not put down exactly. Parts that were
+    `aligned` keep their pose but for small errors. `images` [B, 3, H, W] and `references` [B, 3, H, W] are in [0, 1],
+    `masks` [B, 1, H, W] are 0 or 1; unless aligned they are square.
     """
 
-    def uniform(reach: float) -> Tensor:
-        return torch.empty(len(images), 1).uniform_(-reach, reach, generator=generator)
+    def uniform(reach: tuple[float, ...]) -> Tensor:
+        return (2 * torch.rand(len(images), len(reach), generator=generator) - 1) * torch.tensor(reach)
 
-    some = (uniform(1) > 0).float()  # half of the images only turn by 90 degrees and mirror, which keeps their pixels
-    turn = torch.randint(4, (len(images), 1), generator=generator) * torch.pi / 2
-    mirror = uniform(1).sign()
-    pose = torch.cat([some * uniform(0.15), some * uniform(0.06), some * uniform(0.06), some * uniform(0.06)], dim=1)
-    beside = pose + torch.cat([uniform(0.03), uniform(0.02), uniform(0.05), uniform(0.05)], dim=1)
+    reach, reach_beside = (ALIGNED, ALIGNED_BESIDE) if aligned else (FREE, FREE_BESIDE)
+    some = torch.randint(2, (len(images), 1), generator=generator)  # the others keep their pixels
+    if aligned:
+        turn, mirror = torch.zeros(len(images), 1), torch.ones(len(images), 1)
+    else:
+        turn = torch.randint(4, (len(images), 1), generator=generator) * torch.pi / 2
+        mirror = 1 - 2 * torch.randint(2, (len(images), 1), generator=generator)
+    pose = some * uniform(reach)
     moved = _move(torch.cat([images, masks], dim=1), turn, mirror, pose)
-    references = _move(references, turn, mirror, beside)
+    references = _move(references, turn, mirror, pose + uniform(reach_beside))
     return _relight(moved[:, :-1], generator), references, (moved[:, -1:] > 0.5).to(masks.dtype)
 
 
@@ -33,8 +41,10 @@ def _move(images: Tensor, turn: Tensor, mirror: Tensor, pose: Tensor) -> Tensor:
     """Turn and mirror images [B, C, H, W] about their centre; `pose` [B, 4] adds an angle, a zoom and a shift."""
     angle, zoom, shift_x, shift_y = pose.split(1, dim=1)
     cos, sin = torch.cos(turn + angle) / (1 + zoom), torch.sin(turn + angle) / (1 + zoom)
-    rows = torch.stack([torch.cat([cos, -sin * mirror, shift_x], 1), torch.cat([sin, cos * mirror, shift_y], 1)], 1)
-    grid = F.affine_grid(rows.to(images.device), list(images.shape), align_corners=False)
+    aspect = images.shape[2] / images.shape[3]  # x and y are in halves of the width and of the height
+    x = torch.cat([cos, -sin * mirror * aspect, shift_x], 1)
+    y = torch.cat([sin / aspect, cos * mirror, shift_y], 1)
+    grid = F.affine_grid(torch.stack([x, y], 1).to(images.device), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 

@@ -22,7 +22,8 @@ from PIL import Image, UnidentifiedImageError
 from sw_anomaly.errors import InputError
 
 GOOD = "good"
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+NAMED_AT_MOST = 5  # files in one message
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,13 @@ def read_category(root: Path, name: str) -> Category:
         for kind in (_list_folders(folder / "test") if (folder / "test").exists() else [])
         for path in _list_images(kind)
     ]
+    without_mask = [str(image.path) for image in test if not image.is_good and image.mask_path is None]
+    if without_mask:
+        named = ", ".join(without_mask[:NAMED_AT_MOST]) + (", ..." if len(without_mask) > NAMED_AT_MOST else "")
+        raise InputError(
+            f"{len(without_mask)} defective images have no mask: {named}; "
+            f"{folder / 'ground_truth'}/<defect>/<image>_mask.png is wanted for each"
+        )
     if len(train) < 2:
         raise InputError(f"{folder / 'train' / GOOD} holds {len(train)} images, at least 2 are needed")
     return Category(name, tuple(train), tuple(test))
@@ -94,16 +102,33 @@ def load_image(path: Path) -> np.ndarray:
 
 
 def load_mask(path: Path) -> np.ndarray:
-    """Decode a mask file to bool [H, W]: True where it exceeds half of its largest value.
+    """Decode a mask file to bool [H, W]: True where it is brighter than half of white.
 
-    Relative to the largest value because masks come as 0/255, 0/1, 16-bit or in label colours. In a
-    colour mask the brightest channel counts, in one that is transparent and otherwise blank the opacity.
+    In a mask where nothing is that bright the values are numbers of labels, and every label but 0 counts; so do all
+    colours of a palette but black. In other colour masks the brightest channel counts, in one that is transparent and
+    otherwise blank the opacity.
     """
-    pixels = _decode(path, keep_opacity=True).astype(np.float64)
-    if pixels.ndim == 3:
-        colour, opacity = pixels[..., :3].max(axis=2), pixels[..., 3]
-        pixels = colour * opacity if colour.any() else np.where(opacity.min() < opacity, opacity, 0)
-    return pixels > 0.5 * pixels.max(initial=0)
+    pixels = _decode(path, keep_opacity=True)
+    if pixels.ndim == 2:
+        white = next((white for white in (1, 255, 65535) if pixels.max(initial=0) <= white), pixels.max(initial=0))
+        return _exceeds_half(pixels, white)
+    colour, opacity = pixels[..., :3].max(axis=2), pixels[..., 3]
+    if not colour.any():
+        return _exceeds_half(np.where(opacity.min() < opacity, opacity, 0), 255)
+    is_grey = (pixels[..., :3] == pixels[..., :1]).all()
+    if _has_palette(path) and not is_grey:
+        return colour > 0
+    return _exceeds_half(colour * (opacity / 255), 255)
+
+
+def _exceeds_half(pixels: np.ndarray, white: float) -> np.ndarray:
+    bright = pixels > white / 2
+    return bright if bright.any() else pixels > 0
+
+
+def _has_palette(path: Path) -> bool:
+    with Image.open(path) as image:
+        return image.mode == "P"
 
 
 def _decode(path: Path, keep_opacity: bool = False) -> np.ndarray:
@@ -114,7 +139,7 @@ def _decode(path: Path, keep_opacity: bool = False) -> np.ndarray:
                 return np.array(image)
             return np.array(image.convert("RGBA" if keep_opacity else "RGB"))
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} does not decode as an image (PNG, JPEG or BMP is wanted): {error}") from error
+        raise InputError(f"{path} does not decode as an image: {error}") from error
 
 
 def _list_folders(folder: Path) -> list[Path]:
@@ -129,13 +154,11 @@ def _list_images(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
 
 
-def _find_mask(category: Path, kind: str, image: Path) -> Path:
+def _find_mask(category: Path, kind: str, image: Path) -> Path | None:
     folder = category / "ground_truth" / kind
     names = {f"{image.stem}_mask".lower(), image.stem.lower()}
     masks = [path for path in _list_images(folder) if path.stem.lower() in names] if folder.is_dir() else []
-    if not masks:
-        raise InputError(f"{image} has no mask; {folder / (image.stem + '_mask.png')} is wanted")
-    return masks[-1]
+    return masks[-1] if masks else None
 
 
 def _size(pixels: np.ndarray) -> str:

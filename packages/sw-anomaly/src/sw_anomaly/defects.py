@@ -2,7 +2,8 @@
 
 A defect is a shape and a filling. Shapes: noise-shaped blobs (as in DRAEM, arXiv 2108.07610), rectangles and thin
 scars (as in CutPaste, arXiv 2104.04015), strokes. Fillings: a piece of another good image or of another place
-(both papers), a noise texture, a change of brightness, a local displacement. The label is what visibly changed.
+(both papers), a noise texture, a change of brightness, a local displacement, the ground. The label is what
+visibly changed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from scipy import ndimage
 VISIBLE = 6 / 255  # a pixel is labelled defective where the image changed, around it, by more than this
 SMALLEST_AREA = 12  # pixels that must have changed visibly
 RADIUS = (0.02, 0.2)  # of a defect, relative to the image's shorter side
+DIRT_RADIUS = (0.01, 0.06)  # likewise, of a mark on the ground that is none
 
 Drawing = TypeVar("Drawing", bound=Callable[..., np.ndarray])
 
@@ -32,10 +34,18 @@ def add_defects(
     result = image.copy()
     while True:
         for _ in range(rng.integers(1, 5)):
-            _add_one(result, donor, part[rng.integers(len(part))], rng)
+            _add_one(result, donor, part[rng.integers(len(part))], RADIUS, rng)
         mask = _visible_change(image, result)
         if mask.sum() >= SMALLEST_AREA:
             return result, mask
+
+
+def add_dirt(image: np.ndarray, donor: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The image with one to three small marks that are no defects, because they are on the `ground` [N, 2]."""
+    result = image.copy()
+    for _ in range(rng.integers(1, 4)):
+        _add_one(result, donor, ground[rng.integers(len(ground))], DIRT_RADIUS, rng)
+    return result
 
 
 def find_part(image: np.ndarray) -> np.ndarray:
@@ -67,8 +77,10 @@ class _Spot:
         return self.image[self.rows, self.columns]
 
 
-def _add_one(image: np.ndarray, donor: np.ndarray, centre: np.ndarray, rng: np.random.Generator) -> None:
-    reach = min(image.shape[:2]) * np.exp(rng.uniform(*np.log(RADIUS)))
+def _add_one(
+    image: np.ndarray, donor: np.ndarray, centre: np.ndarray, radius: tuple[float, float], rng: np.random.Generator
+) -> None:
+    reach = min(image.shape[:2]) * np.exp(rng.uniform(*np.log(radius)))
     top, left = np.clip(centre - int(2.2 * reach) - 2, 0, None)
     bottom, right = np.clip(centre + int(2.2 * reach) + 3, None, image.shape[:2])
     rows, columns = np.mgrid[top:bottom, left:right]
@@ -131,8 +143,15 @@ def _displace(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
     return np.stack(channels, axis=2)
 
 
+def _missing(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
+    """What is around the part, as if a piece of it were gone: the colour of the image's border."""
+    image = spot.image
+    ground = np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]), axis=0)
+    return ground + 0.01 * _noise(spot.shape.shape, 4.0, rng)[..., None]
+
+
 SHAPES = {_blob: 0.5, _rectangle: 0.25, _stroke: 0.25}
-FILLINGS = {_elsewhere: 0.25, _donated: 0.15, _texture: 0.25, _shade: 0.15, _displace: 0.2}
+FILLINGS = {_elsewhere: 0.2, _donated: 0.15, _texture: 0.25, _shade: 0.15, _displace: 0.15, _missing: 0.1}
 
 
 def _choose(among: Mapping[Drawing, float], rng: np.random.Generator) -> Drawing:

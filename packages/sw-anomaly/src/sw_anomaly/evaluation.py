@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from sw_anomaly.dataset import LabelledImage
 from sw_anomaly.detector import Inspection
-from sw_anomaly.metrics import rank_images, rank_pixels, region_overlap
+from sw_anomaly.intervals import LEVEL, RESAMPLES, ImageStatistics, Interval, bootstrap, collect
+from sw_anomaly.metrics import Ranking, agreement, rank_images, rank_pixels, region_overlap
 from sw_anomaly.progress import Progress, silent
 
 
@@ -50,10 +50,17 @@ class Scores:
     """The metrics of a set of good and defective images; NaN where the set does not define one."""
 
     image_auroc: float
+    image_ap: float
     image_f1_max: float
     pixel_auroc: float
     pixel_ap: float
-    aupro: float
+    pixel_f1_max: float
+    aupro: float  # up to a false-positive rate of 0.3
+    aupro_05: float  # and of 0.05
+    dice: float  # this and what follows: of all pixels, at the detector's own threshold
+    iou: float
+    precision: float
+    recall: float
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,10 @@ class Evaluation:
     tested: tuple[TestedImage, ...]
     overall: Scores
     per_defect: dict[str, Scores]
-    curves: dict[str, np.ndarray]  # at the false-positive rates `metrics.CURVE_FPR`
+    overall_intervals: dict[str, Interval]  # one for each field of Scores, see `sw_anomaly.intervals`
+    per_defect_intervals: dict[str, dict[str, Interval]]
+    curves: dict[str, np.ndarray]  # at the rates `metrics.CURVE_AXIS`
+    statistics: ImageStatistics  # what `sw-anomaly compare` needs to know of each image
 
     @property
     def missed(self) -> int:
@@ -78,8 +88,14 @@ class Evaluation:
     def as_dict(self) -> dict[str, Any]:
         """Everything but maps and curves, ready for JSON: None stands for NaN."""
         return {
-            "overall": _without_nan(self.overall),
-            "per_defect": {kind: _without_nan(scores) for kind, scores in self.per_defect.items()},
+            "overall": _without_nan(asdict(self.overall)),
+            "per_defect": {kind: _without_nan(asdict(scores)) for kind, scores in self.per_defect.items()},
+            "intervals": {
+                "level": LEVEL,
+                "resamples": RESAMPLES,
+                "overall": _without_nan(self.overall_intervals),
+                "per_defect": {kind: _without_nan(ends) for kind, ends in self.per_defect_intervals.items()},
+            },
             "missed": self.missed,
             "false_alarms": self.false_alarms,
             "images": [
@@ -98,26 +114,63 @@ def evaluate(detector: Detector, images: Sequence[LabelledImage], progress: Prog
     """Inspect all `images` and measure; the detector decides with its own thresholds, which no test image has moved."""
     tested = []
     for number, image in enumerate(images, start=1):
-        pixels, mask = image.load()
-        inspection = detector.inspect(pixels)
+        picture, mask = image.load()
+        inspection = detector.inspect(picture)
         tested.append(TestedImage(image, mask, inspection, inspection.score >= detector.image_threshold))
         progress("inspecting test images", number, len(images))
-    overall, curves = _measure(tested)
-    kinds = sorted({image.kind for image in images if not image.is_good})
-    per_defect = {
-        kind: _measure([one for one in tested if one.image.is_good or one.image.kind == kind])[0] for kind in kinds
-    }
-    return Evaluation(tuple(tested), overall, per_defect, curves)
+    overall, curves, pixels = _measure(tested, detector.pixel_threshold)
+    statistics = _collect(tested, pixels, detector.pixel_threshold)
+    per_defect, per_defect_intervals = {}, {}
+    for kind in sorted({image.kind for image in images if not image.is_good}):
+        rows = [row for row, one in enumerate(tested) if one.image.is_good or one.image.kind == kind]
+        per_defect[kind] = _measure([tested[row] for row in rows], detector.pixel_threshold)[0]
+        per_defect_intervals[kind] = bootstrap(statistics.select(rows))
+    return Evaluation(
+        tuple(tested), overall, per_defect, bootstrap(statistics), per_defect_intervals, curves, statistics
+    )
 
 
-def _measure(tested: Sequence[TestedImage]) -> tuple[Scores, dict[str, np.ndarray]]:
+def _measure(tested: Sequence[TestedImage], pixel_threshold: float) -> tuple[Scores, dict[str, np.ndarray], Ranking]:
     images = rank_images([one.inspection.score for one in tested], [not one.image.is_good for one in tested])
     maps, masks = [one.inspection.map for one in tested], [one.mask for one in tested]
     pixels = rank_pixels(maps, masks)
     overlap = region_overlap(pixels, maps, masks)
-    scores = Scores(images.auroc(), images.f1_max()[0], pixels.auroc(), pixels.average_precision(), overlap.area)
-    return scores, {"image ROC": images.roc(), "pixel ROC": pixels.roc(), "PRO": overlap.curve}
+    aupro, aupro_05 = overlap.areas.values()
+    measured = Scores(
+        image_auroc=images.auroc(),
+        image_ap=images.average_precision(),
+        image_f1_max=images.f1_max()[0],
+        pixel_auroc=pixels.auroc(),
+        pixel_ap=pixels.average_precision(),
+        pixel_f1_max=pixels.f1_max()[0],
+        aupro=aupro,
+        aupro_05=aupro_05,
+        **agreement(*pixels.counts(pixel_threshold)),
+    )
+    curves = {
+        "image ROC": images.roc(),
+        "pixel ROC": pixels.roc(),
+        "PRO": overlap.curve,
+        "image PR": images.precision_recall(),
+        "pixel PR": pixels.precision_recall(),
+    }
+    return measured, curves, pixels
 
 
-def _without_nan(scores: Scores) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in asdict(scores).items()}
+def _collect(tested: Sequence[TestedImage], pixels: Ranking, pixel_threshold: float) -> ImageStatistics:
+    return collect(
+        names=[f"{one.image.kind}/{one.image.path.name}" for one in tested],
+        defective=[not one.image.is_good for one in tested],
+        scores=[one.inspection.score for one in tested],
+        maps=[one.inspection.map for one in tested],
+        masks=[one.mask for one in tested],
+        pixels=pixels,
+        pixel_threshold=pixel_threshold,
+    )
+
+
+Value = TypeVar("Value", float, Interval)
+
+
+def _without_nan(values: Mapping[str, Value]) -> dict[str, Value | None]:
+    return {name: None if np.isnan(value).any() else value for name, value in values.items()}

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-PRO_LIMIT = 0.3  # the false-positive rate up to which the MVTec AD papers integrate
-CURVE_FPR = np.linspace(0, 1, 501)  # where curves are sampled for drawing
+PRO_LIMITS = (0.3, 0.05)  # false-positive rates up to which the MVTec AD papers, and stricter ones, integrate
+CURVE_AXIS = np.linspace(0, 1, 501)  # where curves are sampled for drawing
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 
@@ -29,11 +30,11 @@ class Ranking:
     """
 
     def __init__(self, positives: np.ndarray, negatives: np.ndarray) -> None:
-        for name, scores in (("positives", positives), ("negatives", negatives)):
-            if np.isnan(scores).any():
-                raise ValueError(f"{name} hold NaN; every score must be a number")
         self.positives = np.sort(positives)
         self.negatives = np.sort(negatives)
+        for name, scores in (("positives", self.positives), ("negatives", self.negatives)):
+            if scores.size and np.isnan(scores[-1]):  # NaN sorts last
+                raise ValueError(f"{name} hold NaN; every score must be a number")
 
     def false_positive_rates(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each score the fractions of the negatives that are `above` it and `reached` (above or equal)."""
@@ -72,9 +73,22 @@ class Ranking:
         return float(f1[best]), float((accepted + max(rejected, default=accepted)) / 2)
 
     def roc(self) -> np.ndarray:
-        """True-positive rates at the false-positive rates `CURVE_FPR`, for drawing."""
+        """True-positive rates at the false-positive rates `CURVE_AXIS`, for drawing."""
         above, reached = self.false_positive_rates(self.positives)
         return _cumulate(above, reached, np.full(above.shape, 1 / max(above.size, 1)))
+
+    def precision_recall(self) -> np.ndarray:
+        """Precisions at the recalls `CURVE_AXIS`, for drawing; zeros without a positive."""
+        if not self.positives.size:
+            return np.zeros(CURVE_AXIS.shape)
+        true, false = self._counts_at_positives()
+        enough = np.ceil(CURVE_AXIS * self.positives.size).clip(min=1).astype(int)  # positives that must be found
+        return (true / (true + false))[self.positives.size - enough]
+
+    def counts(self, threshold: float) -> tuple[int, int, int]:
+        """Numbers of true positives, false positives and missed positives where positive means score >= threshold."""
+        missed, rejected = (int(np.searchsorted(scores, threshold)) for scores in (self.positives, self.negatives))
+        return self.positives.size - missed, self.negatives.size - rejected, missed
 
     def _counts_at_positives(self) -> tuple[np.ndarray, np.ndarray]:
         """With each positive's score as threshold: the numbers of true and of false positives."""
@@ -94,42 +108,73 @@ def rank_pixels(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> Rank
     for score_map, mask in zip(maps, masks, strict=True):
         if score_map.shape != mask.shape:
             raise ValueError(f"a map of shape {score_map.shape} has a mask of shape {mask.shape}; they must be equal")
-    positives = [score_map[mask] for score_map, mask in zip(maps, masks, strict=True)]
-    negatives = [score_map[~mask] for score_map, mask in zip(maps, masks, strict=True)]
-    return Ranking(np.concatenate(positives), np.concatenate(negatives))
+    return Ranking(_gather(maps, masks, True), _gather(maps, masks, False))
 
 
 @dataclass(frozen=True)
 class RegionOverlap:
-    """Area under the PRO curve up to a false-positive rate (1 is perfect), and the curve at `CURVE_FPR`."""
+    """Areas under the PRO curve up to each false-positive rate asked for (1 is perfect); the curve at `CURVE_AXIS`."""
 
-    area: float
+    areas: dict[float, float]
     curve: np.ndarray
 
 
 def region_overlap(
-    ranking: Ranking, maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limit: float = PRO_LIMIT
+    ranking: Ranking,
+    maps: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    limits: Sequence[float] = PRO_LIMITS,
 ) -> RegionOverlap:
     """Per-region overlap of the pixels ranked by `rank_pixels(maps, masks)`.
 
     The fraction of each defective region (8-connected) that a threshold finds, averaged over all regions,
-    is plotted against the fraction of all defect-free pixels that it marks wrongly; the area from 0 to
-    `limit`, divided by `limit`. NaN without a region or without a defect-free pixel.
+    is plotted against the fraction of all defect-free pixels that it marks wrongly; the area from 0 to a
+    limit is divided by the limit. NaN without a region or without a defect-free pixel.
     """
-    areas: list[np.ndarray] = [np.empty(0)]
-    curve = np.zeros(CURVE_FPR.shape)
+    areas: list[np.ndarray] = [np.empty((len(limits), 0))]
+    curve = np.zeros(CURVE_AXIS.shape)
     for score_map, mask in zip(maps, masks, strict=True):
         if not mask.any():
             continue
-        scores = score_map[mask]
+        scores, regions = score_map[mask], label_regions(mask)
         order = np.argsort(scores)  # looking sorted scores up is several times faster
-        regions = ndimage.label(mask, EIGHT_NEIGHBOURS)[0][mask][order] - 1
+        regions = regions[order]
         share = (1 / np.bincount(regions))[regions]
         above, reached = ranking.false_positive_rates(scores[order])
-        areas.append(np.bincount(regions, weights=share * _ramp_areas(above, reached, limit)))
+        areas.append(np.stack([np.bincount(regions, share * _ramp_areas(above, reached, limit)) for limit in limits]))
         curve += _cumulate(above, reached, share)
-    per_region = np.concatenate(areas)
-    return RegionOverlap(_mean(per_region) / limit, curve / max(per_region.size, 1))
+    per_region = np.concatenate(areas, axis=1)
+    found = {limit: _mean(area) / limit for limit, area in zip(limits, per_region, strict=True)}
+    return RegionOverlap(found, curve / max(per_region.shape[1], 1))
+
+
+def label_regions(mask: np.ndarray) -> np.ndarray:
+    """For each pixel in the bool `mask` [H, W], in the order of `mask.nonzero()`, the number from 0 of its region."""
+    return ndimage.label(mask, EIGHT_NEIGHBOURS)[0][mask] - 1
+
+
+def agreement(true: Any, false: Any, missed: Any) -> dict[str, Any]:
+    """Dice, IoU, precision and recall from numbers, or arrays, of true, false and missed positives; NaN for 0 / 0."""
+    ratios = {
+        "dice": (2 * true, 2 * true + false + missed),
+        "iou": (true, true + false + missed),
+        "precision": (true, true + false),
+        "recall": (true, true + missed),
+    }
+    return {
+        name: np.where(whole > 0, part / np.maximum(whole, 1), np.nan)[()] for name, (part, whole) in ratios.items()
+    }
+
+
+def _gather(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], defective: bool) -> np.ndarray:
+    """The pixels of the maps where the masks say `defective`, without a second copy of them on the way."""
+    gathered = np.empty(sum(int((mask == defective).sum()) for mask in masks), dtype=np.result_type(*maps))
+    start = 0
+    for score_map, mask in zip(maps, masks, strict=True):
+        chosen = score_map[mask == defective]
+        gathered[start : start + chosen.size] = chosen
+        start += chosen.size
+    return gathered
 
 
 def _ramp_areas(above: np.ndarray, reached: np.ndarray, limit: float) -> np.ndarray:
@@ -141,11 +186,11 @@ def _ramp_areas(above: np.ndarray, reached: np.ndarray, limit: float) -> np.ndar
 
 
 def _cumulate(above: np.ndarray, reached: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Sum of the weights of the ramps whose middle is passed at each of `CURVE_FPR`; zeros if there are none."""
+    """Sum of the weights of the ramps whose middle is passed at each of `CURVE_AXIS`; zeros if there are none."""
     if np.isnan(above).any():
-        return np.zeros(CURVE_FPR.shape)
-    place = np.searchsorted(CURVE_FPR, (above + reached) / 2, side="left")
-    return np.cumsum(np.bincount(place, weights=weights, minlength=CURVE_FPR.size))[: CURVE_FPR.size]
+        return np.zeros(CURVE_AXIS.shape)
+    place = np.searchsorted(CURVE_AXIS, (above + reached) / 2, side="left")
+    return np.cumsum(np.bincount(place, weights=weights, minlength=CURVE_AXIS.size))[: CURVE_AXIS.size]
 
 
 def _mean(values: np.ndarray) -> float:

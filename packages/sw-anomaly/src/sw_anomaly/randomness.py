@@ -14,6 +14,8 @@ class Purpose(IntEnum):
     DEFECTS = 1
     AUGMENTATION = 2
     VALIDATION = 3
+    BANK = 4
+    CORE_SET = 5
 
 
 def generator(seed: int, purpose: Purpose, number: int = 0) -> np.random.Generator:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from sw_anomaly.detector import read_info
-from sw_anomaly.errors import InputError
 from sw_anomaly.training import CHECKPOINT, TrainingConfig, is_unfinished, read_config
 
 
@@ -16,11 +17,15 @@ def list_runs(folder: Path) -> list[Path]:
 
 
 def new_run(folder: Path) -> Path:
-    """Create the next numbered folder in `folder`."""
-    last = next((int(run.name) for run in list_runs(folder)), 0)
-    run = folder / f"{last + 1:03}"
-    run.mkdir(parents=True)
-    return run
+    """Create the next numbered folder in `folder`, also where other processes do the same."""
+    while True:
+        last = next((int(run.name) for run in list_runs(folder)), 0)
+        run = folder / f"{last + 1:03}"
+        try:
+            run.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return run
 
 
 def find_unfinished(folder: Path, config: TrainingConfig) -> Path | None:
@@ -28,15 +33,13 @@ def find_unfinished(folder: Path, config: TrainingConfig) -> Path | None:
     return next((run for run in list_runs(folder) if is_unfinished(run) and read_config(run) == config), None)
 
 
-def find_checkpoint(folder: Path, training_images: str, model: str | None) -> Path | None:
-    """The newest finished checkpoint in `folder` for these training images, of `model` if one is named."""
+def find_checkpoint(folder: Path, training_images: str, asked: Mapping[str, Any]) -> Path | None:
+    """The newest finished checkpoint in `folder` for these training images whose configuration is as asked."""
+    wanted = {"training_images": training_images, **asked}
     for run in list_runs(folder):
-        path = run / CHECKPOINT
-        if path.is_file() and not is_unfinished(run):
-            try:
-                info = read_info(path)
-            except InputError:
-                continue
-            if info.training_images == training_images and model in (None, info.model):
-                return path
+        config = read_config(run)
+        if config and (run / CHECKPOINT).is_file() and not is_unfinished(run):
+            has = asdict(config)
+            if all(has[name] == value for name, value in wanted.items()):
+                return run / CHECKPOINT
     return None

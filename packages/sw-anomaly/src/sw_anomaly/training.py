@@ -1,4 +1,4 @@
-"""Fitting a detector to the good images of one category.
+"""Fitting the method `unet`: a network learns to find synthetic defects on good views, and real ones too.
 
 All random choices follow from the seed and the number of the step, so a continued run equals an unbroken one.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,55 +18,59 @@ import torch.nn.functional as F
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
-from sw_anomaly.batches import GoodImages, make_batch, make_validation
+from sw_anomaly.batches import Views, make_batch
 from sw_anomaly.dataset import LabelledImage, load_image
-from sw_anomaly.detector import IN_CHANNELS, DetectorInfo, UNetDetector, default_device, inspect
+from sw_anomaly.detector import Thresholds, calibrate, default_device
 from sw_anomaly.files import write_atomically
-from sw_anomaly.metrics import rank_images, rank_pixels
 from sw_anomaly.progress import Progress, silent
-from sw_anomaly.splits import Split
+from sw_anomaly.segmenter import IN_CHANNELS, Segmenter
 from sw_anomaly.unet import UNet, create_model
 
-CONFIG, CHECKPOINT, STATE = "config.json", "checkpoint.safetensors", "training_state.pt"
+CONFIG, CHECKPOINT = "config.json", "checkpoint.safetensors"
+STATE, NETWORK = "training_state.pt", "network.safetensors"  # while training
 REFRESHING_BATCHES = 12  # enough for the statistics of batch norms
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What is fitted and how. An epoch is `steps_per_epoch` batches, however many images the category has."""
+    """What is fitted and how; the last ones are for the method `unet` alone.
+
+    An epoch is `steps_per_epoch` batches, however many images the category has.
+    """
 
     category: str
     training_images: str  # digest of the category's good training images, see `splits.digest`
     image_size: int
-    model: str = "swnano"
-    epochs: int = 10
+    method: str = "auto"
+    model: str = "swnano"  # the method's network
+    weights: str | None = None  # file with weights of a backbone
+    align: str = "auto"
+    protocol: str = "unsupervised"
+    defects: int = 0
+    known_type: str | None = None
     seed: int = 0
-    steps_per_epoch: int = 64
+    epochs: int = 8
+    steps_per_epoch: int = 128
     batch_size: int = 8
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
     ema_decay: float = 0.99
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the validation images say about a network: pixel AP, and the thresholds that suit it."""
+def train_network(
+    views: Views,
+    validation: Sequence[tuple[np.ndarray, np.ndarray]],
+    config: TrainingConfig,
+    folder: Path,
+    save: Callable[[Segmenter, Thresholds], None],
+    progress: Progress = silent,
+) -> None:
+    """Train on `views`; the `validation` cases choose the epoch: whenever one is the best so far `save` is called.
 
-    pixel_ap: float
-    image_threshold: float
-    pixel_threshold: float
-
-
-def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress = silent) -> UNetDetector:
-    """Fit a detector to `split.train`; `split.validation` chooses the epoch and the thresholds, `split.test` is unused.
-
-    Writes `config.json` and, after each epoch that is the best so far, `checkpoint.safetensors` to `folder`. Called
-    again on a folder where it was interrupted, it continues after the last complete epoch.
+    Called again on a folder where it was interrupted, it continues after the last complete epoch.
     """
-    write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(asdict(config), indent=2) + "\n"))
     device = default_device()
-    good = GoodImages(split.train, config.image_size, progress)
-    validation = make_validation(GoodImages(split.validation, config.image_size), config.seed)
+    reference = views.median()
     model = create_model(config.model, IN_CHANNELS, config.seed).to(device).to(memory_format=torch.channels_last)
     ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay)
@@ -78,24 +83,21 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
             part.load_state_dict(state[name])
 
     while epoch < config.epochs:
-        _train_epoch(model, ema, optimizer, good, config, epoch, progress)
+        _train_epoch(model, ema, optimizer, views, reference, config, epoch, progress)
         epoch += 1
-        _refresh_batch_norms(ema.module, good, config, epoch)
-        verdict = _judge(ema.module.eval(), good.median, validation)
-        if verdict.pixel_ap > best:
-            best = verdict.pixel_ap
-            thresholds = (verdict.image_threshold, verdict.pixel_threshold)
-            info = DetectorInfo(config.category, config.model, config.training_images, *thresholds)
-            UNetDetector(ema.module, good.median, info).save(folder / CHECKPOINT)
+        _refresh_batch_norms(ema.module, views, reference, config, epoch)
+        method = Segmenter(ema.module, reference, config.image_size)
+        thresholds = calibrate([method.inspect(view) for view, _ in validation], [mask for _, mask in validation])
+        if thresholds.pixel_ap > best:
+            best = thresholds.pixel_ap
+            save(method, thresholds)
         state = {name: part.state_dict() for name, part in stateful.items()} | {"epoch": epoch, "best": best}
         write_atomically(folder / STATE, partial(torch.save, state))
-    (folder / STATE).unlink()
-    return UNetDetector.load(folder / CHECKPOINT)
 
 
 def is_unfinished(folder: Path) -> bool:
     """Whether `fit` was interrupted in this folder."""
-    return (folder / CONFIG).is_file() and ((folder / STATE).is_file() or not (folder / CHECKPOINT).is_file())
+    return (folder / CONFIG).is_file() and not (folder / CHECKPOINT).is_file()
 
 
 def read_config(folder: Path) -> TrainingConfig | None:
@@ -127,7 +129,8 @@ def _train_epoch(
     model: UNet,
     ema: ModelEmaV3,
     optimizer: torch.optim.Optimizer,
-    good: GoodImages,
+    views: Views,
+    reference: np.ndarray,
     config: TrainingConfig,
     epoch: int,
     progress: Progress,
@@ -138,7 +141,7 @@ def _train_epoch(
     for step in range(epoch * config.steps_per_epoch, (epoch + 1) * config.steps_per_epoch):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _learning_rate_factor((step + 1) / total)
-        inputs, masks = make_batch(good, config.batch_size, config.seed, step, device)
+        inputs, masks = make_batch(views, reference, config.batch_size, config.seed, step, device)
         loss = segmentation_loss(model(inputs), masks)
         optimizer.zero_grad()
         loss.backward()
@@ -153,7 +156,7 @@ def _learning_rate_factor(done: float) -> float:
     return min(done / 0.05, 1.0) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _refresh_batch_norms(model: UNet, good: GoodImages, config: TrainingConfig, epoch: int) -> None:
+def _refresh_batch_norms(model: UNet, views: Views, reference: np.ndarray, config: TrainingConfig, epoch: int) -> None:
     """Measure the statistics that the averaged weights produce, on the last batches of the epoch.
 
     As in stochastic weight averaging (arXiv 1803.05407): averages of other weights' statistics do not fit them.
@@ -161,13 +164,5 @@ def _refresh_batch_norms(model: UNet, good: GoodImages, config: TrainingConfig, 
     end = epoch * config.steps_per_epoch
     device = next(model.parameters()).device
     steps = range(max(end - REFRESHING_BATCHES, 0), end)
-    batches = (make_batch(good, config.batch_size, config.seed, step, device)[0] for step in steps)
+    batches = (make_batch(views, reference, config.batch_size, config.seed, step, device)[0] for step in steps)
     torch.optim.swa_utils.update_bn(batches, model)
-
-
-def _judge(model: UNet, reference: np.ndarray, validation: list[tuple[np.ndarray, np.ndarray]]) -> Verdict:
-    inspections = [inspect(model, reference, image) for image, _ in validation]
-    masks = [mask for _, mask in validation]
-    images = rank_images([inspection.score for inspection in inspections], [bool(mask.any()) for mask in masks])
-    pixels = rank_pixels([inspection.map for inspection in inspections], masks)
-    return Verdict(pixels.average_precision(), images.f1_max()[1], pixels.f1_max()[1])

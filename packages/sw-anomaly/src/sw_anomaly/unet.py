@@ -23,7 +23,7 @@ class UNet(nn.Module):
     """Encoder, decoder and a 1x1 head: images [B, C, H, W] to logits [B, 1, H/r, W/r].
 
     `r` is the stride of the encoder's first map. `encoder` returns a list of maps of `channels`, each at
-    half the resolution of the one before; H and W must be multiples of the last one's stride. `join` makes
+    half the resolution of the one before, rounded up. `join` makes
     the module that follows each concatenation, `gate` the one that each map passes before it.
     """
 
@@ -47,7 +47,7 @@ class UNet(nn.Module):
         """Logits of being defective."""
         *skips, x = (gate(level) for gate, level in zip(self.gates, self.encoder(image), strict=True))
         for up, join, skip in zip(self.ups, self.joins, reversed(skips), strict=True):
-            x = join(torch.cat([up(x), skip], dim=1))
+            x = join(torch.cat([up(x)[..., : skip.shape[2], : skip.shape[3]], skip], dim=1))
         return self.head(x)
 
 

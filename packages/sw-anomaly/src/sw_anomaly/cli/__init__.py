@@ -1,0 +1,12 @@
+"""The command `sw-anomaly`: a file per command, what they share in `app.py`.
+
+Heavy imports wait until a command runs, so that `--help` answers at once.
+"""
+
+from sw_anomaly.cli.app import app
+
+# isort: off
+# in the order in which --help lists them
+from sw_anomaly.cli import train, evaluate, predict, export, compare, throughput, sample
+
+__all__ = ["app", "compare", "evaluate", "export", "predict", "sample", "throughput", "train"]

@@ -1,0 +1,191 @@
+"""`sw-anomaly eval`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from sw_anomaly.cli.app import (
+    CategoryOption,
+    DataOption,
+    JsonOption,
+    OutOption,
+    app,
+    bad_input_in_one_line,
+    find_data,
+    progress_bars,
+    screen,
+)
+from sw_anomaly.cli.train import (
+    AlignOption,
+    BackboneOption,
+    DefectsOption,
+    EpochsOption,
+    ImageSizeOption,
+    KnownTypeOption,
+    MethodOption,
+    ModelOption,
+    ProtocolOption,
+    SeedOption,
+    WeightsOption,
+    fit_options,
+)
+from sw_anomaly.errors import InputError
+
+if TYPE_CHECKING:
+    from sw_anomaly.benchmark import Outcome, Request
+    from sw_anomaly.evaluation import Scores
+
+
+@app.command(name="eval")
+@bad_input_in_one_line
+def evaluate(
+    category: CategoryOption,
+    data: DataOption = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="From sw-anomaly train. Default: the newest one in --out that is as asked.")
+    ] = None,
+    method: MethodOption = None,
+    model: ModelOption = None,
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
+    align: AlignOption = None,
+    protocol: ProtocolOption = None,
+    defects: DefectsOption = None,
+    known_type: KnownTypeOption = None,
+    epochs: EpochsOption = None,
+    image_size: ImageSizeOption = None,
+    seed: SeedOption = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of runs, of --seed and the seeds after it.")] = 1,
+    memory: Annotated[
+        float | None,
+        typer.Option(help="GB for all processes together, 3 for each. Default: three quarters of the machine's."),
+    ] = None,
+    out: OutOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how well defects are found in the test images; fits a detector first if there is none.
+
+    Several categories (--category all) or seeds are evaluated in parallel processes.
+    """
+    options = fit_options(
+        method, model, backbone, weights, align, protocol, defects, known_type, epochs, image_size, seed
+    )
+    from sw_anomaly.benchmark import Request, run_one
+    from sw_anomaly.dataset import list_categories
+
+    with progress_bars() as progress:
+        data = find_data(category, data, out, progress)
+    categories = list_categories(data) if category == "all" else [category]
+    if checkpoint is not None and (seeds > 1 or len(categories) > 1):
+        raise InputError("--checkpoint holds one detector, for one category and seed; several are asked for")
+    if len(categories) == 1 and seeds == 1:
+        with progress_bars() as progress:
+            outcome = run_one(Request(data, categories[0], out, options, checkpoint), progress, screen.print)
+        _print_one(outcome, as_json)
+        return
+    first = options.pop("seed", 0)
+    requests = [
+        Request(data, name, out, {**options, "seed": number})
+        for name in categories
+        for number in range(first, first + seeds)
+    ]
+    _run_many(requests, out, memory, as_json)
+
+
+def _print_one(outcome: Outcome, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(outcome.result, indent=2))
+        return
+    from sw_anomaly.report import HEADLINES, METRICS, percentages
+
+    evaluation, result = outcome.evaluation, outcome.result
+    assert evaluation is not None
+    table = Table(title=f"Defects in {result['category']}{_stamps(result)}, percent", **LEFT)
+    table.add_column("defect", no_wrap=True)
+    for name in HEADLINES:
+        table.add_column(METRICS[name], justify="right")
+    rows: dict[str, Scores] = {"all": evaluation.overall, **evaluation.per_defect}
+    for kind, scores in rows.items():
+        texts = percentages(scores)
+        table.add_row(kind, *(texts[name] for name in HEADLINES), style="bold" if kind == "all" else None)
+    _show(table)
+    good = sum(one.image.is_good for one in evaluation.tested)
+    print(
+        f"at the threshold: {evaluation.missed} of {len(evaluation.tested) - good} defective images missed, "
+        f"{evaluation.false_alarms} of {good} good ones called defective"
+    )
+    print(f"results: {outcome.run / 'results.json'}\nreport:  {outcome.run / 'report.html'}  (open it in a browser)")
+
+
+def _run_many(requests: list[Request], out: Path, memory: float | None, as_json: bool) -> None:
+    from sw_anomaly.benchmark import available_memory, count_workers, run_many, summarise
+    from sw_anomaly.files import write_atomically
+    from sw_anomaly.report import write_sections
+    from sw_anomaly.runs import new_run
+
+    workers = count_workers(len(requests), memory or available_memory())
+    screen.print(f"{len(requests)} runs, {workers} at a time")
+    outcomes: list[Outcome] = []
+    refused: list[str] = []
+    with progress_bars() as progress:
+        for number, (request, outcome) in enumerate(run_many(requests, workers), start=1):
+            what = f"{request.category}, seed {request.options['seed']}"
+            if isinstance(outcome, InputError):
+                refused.append(f"{what}: {outcome}")
+            else:
+                outcomes.append(outcome)
+            progress("evaluating", number, len(requests), what)
+    if outcomes:
+        outcomes.sort(key=lambda outcome: (outcome.result["category"], outcome.result["seed"]))
+        folder, table = new_run(out / "all"), summarise(outcomes)
+        summary = {"table": table, "runs": [str(outcome.run) for outcome in outcomes], "refused": refused}
+        write_atomically(folder / "summary.json", lambda path: path.write_text(json.dumps(summary, indent=2) + "\n"))
+        write_sections(folder / "report.html", [outcome.section for outcome in outcomes])
+        if as_json:
+            print(json.dumps(summary, indent=2))
+        else:
+            _print_summary(table, outcomes[0].result)
+            print(f"summary: {folder / 'summary.json'}\nreport:  {folder / 'report.html'}  (open it in a browser)")
+    if refused:
+        raise InputError("; ".join(refused))
+
+
+def _print_summary(summary: Mapping[str, Mapping[str, Mapping[str, float]]], result: Mapping[str, Any]) -> None:
+    from sw_anomaly.report import HEADLINES, METRICS
+
+    table = Table(title=f"{result['method']}, {result['protocol']}{_stamps(result)}, percent", **LEFT)
+    table.add_column("category", no_wrap=True)
+    for name in HEADLINES:
+        table.add_column(METRICS[name], justify="right")
+    for category, row in summary.items():
+        cells = [_percent(**row[name]) for name in HEADLINES]
+        table.add_row(category, *cells, style="bold" if category == "mean" else None)
+    _show(table)
+
+
+def _show(table: Table) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(table)
+
+
+def _percent(mean: float, deviation: float | None = None) -> str:
+    return f"{100 * mean:.1f}" if deviation is None else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
+
+
+WIDTH = 120  # of tables that go to a file
+LEFT: dict[str, Any] = {"title_justify": "left", "box": SIMPLE_HEAD}
+
+
+def _stamps(result: Mapping[str, Any]) -> str:
+    synthetic = " (SYNTHETIC images)" if result["synthetic"] else ""
+    return synthetic + (" (LEAKY: test images were trained on)" if result["leaky"] else "")

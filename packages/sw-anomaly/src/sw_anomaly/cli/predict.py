@@ -1,0 +1,47 @@
+"""`sw-anomaly predict`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sw_anomaly.cli.app import JsonOption, app, bad_input_in_one_line, progress_bars, screen
+
+SOME_UNREADABLE = 3
+
+
+@app.command()
+@bad_input_in_one_line
+def predict(
+    images: Annotated[list[str], typer.Argument(help="Images, folders, patterns such as 'parts/*.png', videos.")],
+    checkpoint: Annotated[Path, typer.Option(help="From sw-anomaly train.")],
+    out: Annotated[Path, typer.Option(help="Where the folder <number> of this run is made.")] = Path("predictions"),
+    as_json: JsonOption = False,
+) -> None:
+    """Find the defects in images: heat maps, masks, and a table of scores.
+
+    Goes on past files that cannot be read, lists them at the end and exits with 3.
+    """
+    from sw_anomaly.methods import load_detector
+    from sw_anomaly.predict import predict as run_predict
+    from sw_anomaly.runs import new_run
+    from sw_anomaly.sources import find_sources
+
+    sources = find_sources(images, leave_out=out)
+    detector = load_detector(checkpoint)
+    run = new_run(out)
+    with progress_bars() as progress:
+        found = run_predict(detector, sources, run, len(sources), progress)
+    if as_json:
+        summary = {"folder": str(run), "images": found.images, "defective": found.defective}
+        print(json.dumps({**summary, "unreadable": found.unreadable, "seconds": found.seconds}, indent=2))
+    else:
+        print(f"{found.defective} of {found.images} images are called defective\nscores: {run / 'scores.csv'}")
+        print(f"pictures: {run / 'heat_maps'}, {run / 'masks'}")
+    for problem in found.unreadable:
+        screen.print(f"not read: {problem}", style="red", markup=False, soft_wrap=True)
+    if found.unreadable:
+        raise typer.Exit(SOME_UNREADABLE)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sw_det.export import DenseDetector, export
-from sw_experiment.errors import InputError
+from sw_sparse.errors import InputError
 
 from conftest import build
 

@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from sw_det.predict import THRESHOLD, predict
-from sw_experiment.errors import InputError
+from sw_sparse.errors import InputError
 
 
 class Detector:

@@ -1,15 +1,15 @@
 import pytest
 import torch
 
-from sw_experiment.configs import load_config
 from sw_seg.complexity import count_complexity
 from sw_seg.task import TASK
+from sw_sparse.openmmlab.configs import load_config
 
 from conftest import SMALL
 
 
 def built(name, options=()):
-    from sw_experiment.experiment import load_model
+    from sw_sparse.openmmlab.experiment import load_model
 
     return load_model(load_config(TASK, name, options))
 

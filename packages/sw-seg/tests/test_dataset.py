@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from sw_experiment.configs import load_config
 from sw_seg.task import TASK
+from sw_sparse.openmmlab.configs import load_config
 
 from conftest import SMALL
 

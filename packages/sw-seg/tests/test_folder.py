@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sw_experiment.errors import InputError
 from sw_seg.folder import colours, read_folder
+from sw_sparse.errors import InputError
 
 from conftest import write_pair
 

@@ -16,7 +16,7 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from sw_det.coco import QuietCocoDataset
 from sw_det.masks import run_lengths
-from sw_experiment.errors import InputError
+from sw_sparse.errors import InputError
 
 THRESHOLD = 0.3  # instances with a lower score are left out
 OPACITY = 0.45  # of the colours laid over an image

@@ -2,4 +2,4 @@
 
 import sw_det.coco  # noqa: F401
 import sw_models.openmmlab  # noqa: F401
-import sw_sparse.openmmlab  # noqa: F401
+import sw_sparse.openmmlab.sparsity  # noqa: F401

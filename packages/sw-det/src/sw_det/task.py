@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sw_experiment.task import Task
+from sw_sparse.openmmlab.task import Task
 
 if TYPE_CHECKING:
     from mmengine.config import Config

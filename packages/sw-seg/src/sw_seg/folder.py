@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sw_experiment.errors import InputError
+from sw_sparse.errors import InputError
 
 SPLITS = {"training": ("training", "train"), "validation": ("validation", "val")}
 IGNORED = 255  # no class: such pixels are neither trained on nor counted

@@ -6,8 +6,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from sw_sparse.errors import InputError
 from sw_sparse.trainer.build import build_model, build_optimizer, build_scheduler, set_weight_decay
-from sw_sparse.trainer.errors import InputError
 from sw_sparse.trainer.recipe import read_recipe
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "F_recipe.json").read_text())["lr_schedule"]

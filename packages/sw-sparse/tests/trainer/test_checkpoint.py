@@ -4,8 +4,8 @@ import pickle
 import pytest
 import torch
 
+from sw_sparse.errors import InputError
 from sw_sparse.trainer import checkpoint
-from sw_sparse.trainer.errors import InputError
 
 
 def state():

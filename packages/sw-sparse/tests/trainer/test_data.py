@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sw_sparse.errors import InputError
 from sw_sparse.trainer.data import (
     Digits,
     evaluation_loader,
@@ -13,7 +14,6 @@ from sw_sparse.trainer.data import (
     start_epoch,
     training_loader,
 )
-from sw_sparse.trainer.errors import InputError
 from sw_sparse.trainer.recipe import read_recipe
 
 

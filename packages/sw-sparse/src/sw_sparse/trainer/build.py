@@ -15,10 +15,10 @@ from torch import nn
 from sw_models import ShiftwiseNet
 from sw_models.checkpoint import read_state_dict
 from sw_models.published import convert_published, is_published
+from sw_sparse.errors import InputError
 from sw_sparse.schedules import cosine
 from sw_sparse.trainer import layer_decay
 from sw_sparse.trainer.checkpoint import refuse_code
-from sw_sparse.trainer.errors import InputError
 from sw_sparse.trainer.recipe import Recipe
 
 _ERRORS_OF_ARGUMENTS = (TypeError, ValueError, RuntimeError, AssertionError)

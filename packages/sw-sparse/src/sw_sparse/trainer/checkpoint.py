@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sw_sparse.trainer.errors import InputError
+from sw_sparse.errors import InputError
 
 _PLAIN_DATA = frozenset({"argparse.Namespace"})
 

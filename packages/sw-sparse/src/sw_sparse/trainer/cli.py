@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sw_sparse.trainer.errors import InputError
+from sw_sparse.errors import InputError
 from sw_sparse.trainer.recipe import Recipe, read_recipe, shipped_recipes
 from sw_sparse.trainer.watcher import Watcher
 

@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 from timm.data import create_dataset, create_transform
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Subset
 
-from sw_sparse.trainer.errors import InputError
+from sw_sparse.errors import InputError
 from sw_sparse.trainer.recipe import Recipe
 
 

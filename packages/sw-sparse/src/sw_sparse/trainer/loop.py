@@ -18,6 +18,7 @@ from timm.data import Mixup
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from sw_sparse.errors import InputError
 from sw_sparse.sparsifier import Sparsifier
 from sw_sparse.trainer import checkpoint
 from sw_sparse.trainer.build import build_model, build_optimizer, build_scheduler, set_weight_decay
@@ -28,7 +29,6 @@ from sw_sparse.trainer.data import (
     start_epoch,
     training_loader,
 )
-from sw_sparse.trainer.errors import InputError
 from sw_sparse.trainer.evaluate import evaluate
 from sw_sparse.trainer.pictures import draw_curves, draw_sparsity
 from sw_sparse.trainer.recipe import MAY_CHANGE_ON_RESUME, Recipe

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("mmengine", reason="mmengine is not installed (extra openmmlab)")
 
-from sw_experiment.commands import build_app
+from sw_sparse.openmmlab.commands import build_app
 
 
 @pytest.fixture
@@ -103,8 +103,7 @@ def test_nothing_is_written_over(run, trained, tmp_path):
 
 
 def test_help_waits_for_no_heavy_import():
-    program = (
-        "import sys, sw_experiment.commands; print([m for m in ('torch', 'mmengine', 'timm') if m in sys.modules])"
-    )
+    heavy = "('torch', 'mmengine', 'timm')"
+    program = f"import sys, sw_sparse.openmmlab.commands; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sw_experiment.errors import InputError
-from sw_experiment.task import Task
+from sw_sparse.errors import InputError
+from sw_sparse.openmmlab.task import Task
 
 SYNTHETIC = "SYNTHETIC"  # what a configuration says for data_root where it trains on the sample
 

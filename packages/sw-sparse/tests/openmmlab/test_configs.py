@@ -2,8 +2,8 @@ import pytest
 
 pytest.importorskip("mmengine", reason="mmengine is not installed (extra openmmlab)")
 
-from sw_experiment.configs import find_config, list_configs, load_config
-from sw_experiment.errors import InputError
+from sw_sparse.errors import InputError
+from sw_sparse.openmmlab.configs import find_config, list_configs, load_config
 
 
 def test_shipped_configurations_have_names(task):

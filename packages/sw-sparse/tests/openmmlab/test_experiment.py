@@ -5,9 +5,9 @@ import torch
 
 pytest.importorskip("mmengine", reason="mmengine is not installed (extra openmmlab)")
 
-from sw_experiment import experiment
-from sw_experiment.configs import load_config
-from sw_experiment.errors import InputError
+from sw_sparse.errors import InputError
+from sw_sparse.openmmlab import experiment
+from sw_sparse.openmmlab.configs import load_config
 
 
 def train(task, folder, *options):

@@ -25,7 +25,7 @@ class Task:
         default_config: the configuration that is taken for somebody's own data.
         sample: draws the synthetic sample data set into a folder that does not exist yet.
         adapt_to_data: ``(config, folder)``: lets all data loaders and evaluators of the configuration read the folder
-            and gives its heads the folder's classes. Raises :class:`.errors.InputError` for what is not as wanted.
+            and gives its heads the folder's classes. Raises ``InputError`` for what is not as wanted.
         predict: ``(model, images, folder)``: writes what the model sees in the image files into the existing, empty
             folder and yields a JSON-ready record per image. ``model.cfg`` is the configuration, ``model.dataset_meta``
             has the classes and the palette.

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sw_experiment.configs import find_config, list_configs, load_config
-from sw_experiment.errors import InputError
-from sw_experiment.task import Task
+from sw_sparse.errors import InputError
+from sw_sparse.openmmlab.configs import find_config, list_configs, load_config
+from sw_sparse.openmmlab.task import Task
 
 ConfigArgument = Annotated[
     str | None, typer.Argument(metavar="[CONFIG]", help="A shipped configuration's name, or a file.")
@@ -56,8 +56,8 @@ def build_app(task: Task) -> typer.Typer:
         """Train; without arguments, a small model on drawn shapes. A killed run continues when started again."""
         name = config or (task.default_config if data else task.sample_config)
         cfg = load_config(task, name, options or (), data)
-        from sw_experiment import settings
-        from sw_experiment.experiment import train as run_training
+        from sw_sparse.openmmlab import settings
+        from sw_sparse.openmmlab.experiment import train as run_training
 
         if checkpoint:
             settings.use_pretrained(cfg, checkpoint)
@@ -88,9 +88,9 @@ def build_app(task: Task) -> typer.Typer:
         """Measure a checkpoint on the test images."""
         config, folder = _find_run(task, run, checkpoint)
         cfg = load_config(task, config, options or (), data)
-        from sw_experiment import settings
-        from sw_experiment.experiment import find_checkpoint
-        from sw_experiment.experiment import test as run_test
+        from sw_sparse.openmmlab import settings
+        from sw_sparse.openmmlab.experiment import find_checkpoint
+        from sw_sparse.openmmlab.experiment import test as run_test
 
         if workers is not None:
             settings.use_workers(cfg, workers)
@@ -116,7 +116,7 @@ def build_app(task: Task) -> typer.Typer:
         cfg = load_config(task, config, options or ())
         from rich.progress import track
 
-        from sw_experiment.experiment import find_checkpoint, load_model
+        from sw_sparse.openmmlab.experiment import find_checkpoint, load_model
 
         model = load_model(cfg, checkpoint or find_checkpoint(folder))
         out = _new_folder(out, folder / "predictions")
@@ -138,7 +138,7 @@ def build_app(task: Task) -> typer.Typer:
     ) -> None:
         """Count parameters and multiply-accumulates of one image, by part of the model."""
         cfg = load_config(task, config or task.default_config, options or ())
-        from sw_experiment.experiment import load_model
+        from sw_sparse.openmmlab.experiment import load_model
 
         rows = task.complexity(load_model(cfg), size)
         counts = ("parameters", "MACs", "MACs, fused")
@@ -182,7 +182,7 @@ def build_app(task: Task) -> typer.Typer:
         _want_new(out)
         config, folder = _find_run(task, run, checkpoint)
         cfg = load_config(task, config, options or ())
-        from sw_experiment.experiment import find_checkpoint, load_model
+        from sw_sparse.openmmlab.experiment import find_checkpoint, load_model
 
         model = load_model(cfg, checkpoint or find_checkpoint(folder))
         difference = task.export(model.cpu(), out, form, size)
@@ -199,7 +199,7 @@ def build_app(task: Task) -> typer.Typer:
         """Make a checkpoint of a published or foreign one: its tensors alone; nothing else in it is trusted or run."""
         _want_new(out)
         cfg = load_config(task, config)
-        from sw_experiment.foreign import convert_foreign
+        from sw_sparse.openmmlab.foreign import convert_foreign
 
         _print(convert_foreign(foreign, out, cfg), as_json, "converted")
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from sw_experiment.task import Task
+from sw_sparse.openmmlab.task import Task
 
 CONFIG = """
 data_root = {data_root!r}

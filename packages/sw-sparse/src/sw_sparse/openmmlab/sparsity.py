@@ -1,6 +1,7 @@
 """The engine inside OpenMMLab's runner, and learning rates by layer. Needs the extra ``sw-sparse[openmmlab]``.
 
-A configuration says ``custom_imports = dict(imports=["sw_sparse.openmmlab"])`` and names what is registered here.
+A configuration says ``custom_imports = dict(imports=["sw_sparse.openmmlab.sparsity"])`` and names what is registered
+here.
 """
 
 from __future__ import annotations

@@ -20,12 +20,12 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
 
-from sw_experiment.configs import SYNTHETIC, use_data
-from sw_experiment.errors import InputError
-from sw_experiment.settings import settle
-from sw_experiment.task import Task
 from sw_models.openmmlab.checkpoints import AtomicLocalBackend
 from sw_models.openmmlab.progress import ProgressHook
+from sw_sparse.errors import InputError
+from sw_sparse.openmmlab.configs import SYNTHETIC, use_data
+from sw_sparse.openmmlab.settings import settle
+from sw_sparse.openmmlab.task import Task
 
 _OF_THE_SITTING = ("launcher", "load_from", "model_wrapper_cfg", "resume", "work_dir")
 
@@ -110,7 +110,7 @@ def load_weights(model: torch.nn.Module, path: Path) -> dict[str, Any]:
 
 
 def want_fitting(model: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Raise an :class:`.errors.InputError` that names what differs between a model and the weights of a file."""
+    """Raise an ``InputError`` that names what differs between a model and the weights of a file."""
     wanted = model.state_dict()
     if missing := wanted.keys() - state.keys():
         raise InputError(f"checkpoint: {path} is of another model: it lacks {_summary(missing)}, which the model has")

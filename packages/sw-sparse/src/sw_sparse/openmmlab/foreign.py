@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from sw_experiment.errors import InputError
-from sw_experiment.experiment import load_model, want_fitting
 from sw_models.checkpoint import read_tensors
 from sw_models.openmmlab.checkpoints import AtomicLocalBackend
 from sw_models.published import convert_published, is_published
+from sw_sparse.errors import InputError
+from sw_sparse.openmmlab.experiment import load_model, want_fitting
 
 
 def convert_foreign(source: Path, out: Path, cfg: Config) -> dict[str, Any]:

@@ -68,6 +68,7 @@ void bind_cpu(py::module_ m) {
         sw::cpu::stripe_weight_grad(problem(dtype, sizes, kernel), map(x), map(grad_h), map(grad_v), map(grad_s),
                                     stripes(grad_kernels), threads);
     });
+    m.def("multiply_adds", &sw::cpu::multiply_adds, py::call_guard<py::gil_scoped_release>());
     m.def("instruction_set", &sw::cpu::instruction_set);
     m.def("instruction_set_available", &sw::cpu::instruction_set_available);
     m.def("use_instruction_set", &sw::cpu::use_instruction_set);

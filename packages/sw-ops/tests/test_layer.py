@@ -182,6 +182,20 @@ def test_copies_compute_the_same(fuse: bool) -> None:
     assert torch.equal(pickle.loads(pickle.dumps(layer))(x), layer(x))
 
 
+def test_training_keeps_four_times_the_input_at_most() -> None:
+    layer = ShiftwiseConv2d(16, 51).train()
+    x = torch.randn(4, 16, 56, 56, generator=seeded(0), requires_grad=True)
+    kept: dict[int, int] = {}
+
+    def keep(t: torch.Tensor) -> torch.Tensor:
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        layer(x)
+    assert x.nbytes < sum(kept.values()) <= 4 * x.nbytes
+
+
 def test_layers_run_on_the_meta_device() -> None:
     layer = ShiftwiseConv2d(8, 13, device="meta")
     x = torch.empty(2, 8, 7, 5, device="meta")

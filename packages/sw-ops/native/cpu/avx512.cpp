@@ -3,5 +3,5 @@
 #include "functions.h"
 
 namespace sw::cpu::avx512 {
-const InstructionSet functions{"avx512", forward, fused, input_grad, weight_grad};
+const InstructionSet functions{"avx512", forward, fused, input_grad, weight_grad, multiply_adds};
 }

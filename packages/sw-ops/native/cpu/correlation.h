@@ -1,6 +1,6 @@
 // The inner loop of every function: out[i] = sum over j of taps[j] * x[i + j - offset], x zero outside [0, n_in).
 #pragma once
-#include "padded.h"
+#include "lines.h"
 
 namespace sw::cpu::SW_INSTRUCTION_SET {
 
@@ -79,6 +79,7 @@ public:
     Correlation(Arena& arena, int64_t n_out, int64_t n_in, int64_t n_taps, int64_t offset) {
         const int64_t first = larger(0, offset - (n_taps - 1));
         const int64_t outputs = larger(0, smaller(n_out, n_in + offset) - first);  // those that meet x at all
+        end_ = first + outputs;
         count_ = ceil_divide(outputs, smaller(max_tile, n_in + 1));
         tiles_ = arena.take<Tile<T>>(count_);
         if (arena.measures()) return;
@@ -88,11 +89,19 @@ public:
         }
     }
 
+    int64_t tiles() const { return count_; }
+
+    // The first output of a tile; of the one after the last: the end of the outputs.
+    int64_t begin(int64_t tile) const { return tile < count_ ? tiles_[tile].out : end_; }
+
+    void run_tile(int64_t tile, Vector<T>* out, const Vector<T>* x, const Vector<T>* taps, bool add) const {
+        const Tile<T>& t = tiles_[tile];
+        t.run(out + t.out, x + t.x, taps + t.taps, t, add);
+    }
+
     // Outputs that never meet x are left as they are.
     void run(Vector<T>* out, const Vector<T>* x, const Vector<T>* taps, bool add) const {
-        for (const Tile<T>* t = tiles_; t < tiles_ + count_; ++t) {
-            t->run(out + t->out, x + t->x, taps + t->taps, *t, add);
-        }
+        for (int64_t tile = 0; tile < count_; ++tile) run_tile(tile, out, x, taps, add);
     }
 
 private:
@@ -108,7 +117,7 @@ private:
     }
 
     Tile<T>* tiles_;
-    int64_t count_;
+    int64_t count_, end_;
 };
 
 }  // namespace sw::cpu::SW_INSTRUCTION_SET

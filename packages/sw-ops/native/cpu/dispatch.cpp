@@ -64,6 +64,8 @@ void stripe_weight_grad(const StripeProblem& problem, const Map& x, const Map& g
     current().load()->weight_grad(problem, x, grad_h, grad_v, grad_s, grad_kernels, threads);
 }
 
+int64_t multiply_adds(int threads) { return current().load()->multiply_adds(threads); }
+
 const char* instruction_set() { return current().load()->name; }
 
 bool instruction_set_available(const char* name) { return find(name) != nullptr; }

@@ -1,4 +1,4 @@
-// The four functions as compiled for one instruction set.
+// The functions as compiled for one instruction set.
 #pragma once
 #include "stripe_cpu.h"
 
@@ -10,6 +10,7 @@ struct InstructionSet {
     decltype(&stripe_fused) fused;
     decltype(&stripe_input_grad) input_grad;
     decltype(&stripe_weight_grad) weight_grad;
+    decltype(&sw::cpu::multiply_adds) multiply_adds;
 };
 
 namespace avx512 { extern const InstructionSet functions; }

@@ -19,18 +19,26 @@ namespace {
 
 constexpr std::align_val_t cache_line{64};
 
-// Tasks are handed out one by one, so that a thread that lost time to another process holds nobody up.
+// Every thread has a share of the tasks, the same in every call, whose data may still lie in its cache. One that is done
+// goes on with the others' shares, so that a thread that lost time to another process holds nobody up.
 class TaskQueue {
 public:
-    TaskQueue(int64_t tasks, Task task, const void* context) : tasks_(tasks), task_(task), context_(context) {}
+    TaskQueue(int64_t tasks, int threads, Task task, const void* context)
+        : tasks_(tasks), threads_(threads), task_(task), context_(context), shares_(new Share[threads]) {
+        for (int t = 0; t < threads; ++t) shares_[t].next = tasks * t / threads;
+    }
 
-    void work() noexcept {
+    void work(int thread) noexcept {
         try {
-            for (int64_t index; (index = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) {
-                task_(context_, index);
+            for (int k = 0; k < threads_; ++k) {
+                const int t = (thread + k) % threads_;
+                const int64_t end = tasks_ * (t + 1) / threads_;
+                for (int64_t index; (index = shares_[t].next.fetch_add(1, std::memory_order_relaxed)) < end;) {
+                    task_(context_, index);
+                }
             }
         } catch (...) {
-            next_.store(tasks_, std::memory_order_relaxed);
+            for (int t = 0; t < threads_; ++t) shares_[t].next.store(tasks_, std::memory_order_relaxed);
             const std::lock_guard<std::mutex> lock(mutex_);
             if (!error_) error_ = std::current_exception();
         }
@@ -41,36 +49,50 @@ public:
     }
 
 private:
+    struct alignas(64) Share {  // a cache line each: threads would otherwise wait for each other's counters
+        std::atomic<int64_t> next;
+    };
+
     const int64_t tasks_;
+    const int threads_;
     const Task task_;
     const void* const context_;
-    std::atomic<int64_t> next_{0};
+    const std::unique_ptr<Share[]> shares_;
     std::mutex mutex_;
     std::exception_ptr error_;
 };
 
-void work(void* queue) { static_cast<TaskQueue*>(queue)->work(); }
-
 // The OpenMP runtime that torch has loaded, so that its waiting workers serve here too: a second pool would fight
 // them for the cores. Null where there is no torch, or a torch on another runtime.
-using OpenMPParallel = void (*)(void (*function)(void*), void* argument, unsigned threads, unsigned flags);
+struct TorchPool {
+    void (*parallel)(void (*function)(void*), void* argument, unsigned threads, unsigned flags);
+    int (*thread)();
+};
 
-OpenMPParallel torch_pool() {
-#ifdef _WIN32
-    return nullptr;
-#else
-    void* torch = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
-    return torch ? reinterpret_cast<OpenMPParallel>(dlsym(torch, "GOMP_parallel")) : nullptr;
+TorchPool find_torch_pool() {
+#ifndef _WIN32
+    if (void* const torch = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD)) {
+        return {reinterpret_cast<decltype(TorchPool::parallel)>(dlsym(torch, "GOMP_parallel")),
+                reinterpret_cast<decltype(TorchPool::thread)>(dlsym(torch, "omp_get_thread_num"))};
+    }
 #endif
+    return {nullptr, nullptr};
 }
 
-void run_on_new_threads(TaskQueue& queue, int threads) {
+const TorchPool& torch_pool() {
+    static const TorchPool pool = find_torch_pool();
+    return pool;
+}
+
+void work_in_torch_pool(void* queue) { static_cast<TaskQueue*>(queue)->work(torch_pool().thread()); }
+
+void work_on_new_threads(TaskQueue& queue, int threads) {
     std::vector<std::thread> workers;
     try {
-        while (static_cast<int>(workers.size()) < threads - 1) workers.emplace_back(work, &queue);
+        for (int t = 1; t < threads; ++t) workers.emplace_back(&TaskQueue::work, &queue, t);
     } catch (const std::system_error&) {  // no more threads to be had: those that run take all tasks
     }
-    queue.work();
+    queue.work(0);
     for (std::thread& worker : workers) worker.join();
 }
 
@@ -81,13 +103,14 @@ void parallel_for(int64_t tasks, int threads, Task task, const void* context) {
         for (int64_t index = 0; index < tasks; ++index) task(context, index);
         return;
     }
-    TaskQueue queue(tasks, task, context);
-    // Torch's pool is asked for all the threads even when there are fewer tasks: it would end the others, and make
-    // them anew for torch's next operation.
-    if (const OpenMPParallel pool = torch_pool()) {
-        pool(work, &queue, static_cast<unsigned>(threads), 0);
+    TaskQueue queue(tasks, threads, task, context);
+    const TorchPool& pool = torch_pool();
+    if (pool.parallel && pool.thread) {
+        // All the threads even when there are fewer tasks: it would end the others, and make them anew for torch's
+        // next operation.
+        pool.parallel(work_in_torch_pool, &queue, static_cast<unsigned>(threads), 0);
     } else {
-        run_on_new_threads(queue, static_cast<int>(std::min<int64_t>(threads, tasks)));
+        work_on_new_threads(queue, static_cast<int>(std::min<int64_t>(threads, tasks)));
     }
     queue.rethrow();
 }

@@ -3,5 +3,5 @@
 #include "functions.h"
 
 namespace sw::cpu::portable {
-const InstructionSet functions{"portable", forward, fused, input_grad, weight_grad};
+const InstructionSet functions{"portable", forward, fused, input_grad, weight_grad, multiply_adds};
 }

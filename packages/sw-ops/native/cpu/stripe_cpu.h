@@ -22,6 +22,9 @@ void stripe_input_grad(const StripeProblem&, const Map& grad_h, const Map& grad_
 void stripe_weight_grad(const StripeProblem&, const Map& x, const Map& grad_h, const Map& grad_v, const Map& grad_s,
                         const Stripes& grad_kernels, int threads);
 
+// Nothing but multiply-adds of float for a moment, as fast as this machine can; returns how many.
+int64_t multiply_adds(int threads);
+
 // The instruction set in use ("avx512", "avx2" or "portable"), those this machine can run, and a choice among them.
 const char* instruction_set();
 bool instruction_set_available(const char* name);

@@ -1,27 +1,38 @@
 // How the few taps across a stripe are dealt with, so that only correlations along lines remain:
 //   spread_inputs    neighbouring lines of x   -> lines to correlate   (and spread_taps the same for the stripe)
-//   collect_outputs  correlated lines          -> lines of the output
+//   collect_outputs  correlated lines          -> lines of the output, added to those of `start`
 // and for the stripe's gradient the transposes of the last two, spread_outputs and collect_taps.
 #pragma once
-#include "padded.h"
+#include "lines.h"
 
 namespace sw::cpu::SW_INSTRUCTION_SET {
 
-// f(in, out) on the vectors at each position of `Ins` and `Outs` lines.
-template <int Ins, int Outs, bool Add = false, class T, class F>
-SW_INLINE void map_lines(Lines<T> from, Lines<T> to, int64_t length, F f) {
+// Lines first, first + 1, ... of a plane -> to: f(in, out) on the vectors at each position.
+template <int Ins, int Outs, class T, class F>
+SW_INLINE void spread(const Plane<T>& from, int64_t first, const PaddedLines<T>& to, int64_t length, F f) {
+    Line<T> lines[Ins];
+    for (int i = 0; i < Ins; ++i) lines[i] = from.line(first + i);
     for (int64_t p = 0; p < length; ++p) {
         Vector<T> in[Ins], out[Outs];
-        unroll<Ins>([&](auto i) SW_INLINE_LAMBDA {
-            in[decltype(i)::value] = from.data[decltype(i)::value * from.across];
-        });
+        unroll<Ins>([&](auto i) SW_INLINE_LAMBDA { in[decltype(i)::value] = load(lines[decltype(i)::value].next()); });
+        f(in, out);
+        unroll<Outs>([&](auto i) SW_INLINE_LAMBDA { to[decltype(i)::value][p] = out[decltype(i)::value]; });
+    }
+}
+
+// The way back: to = start + f(from).
+template <int Ins, int Outs, class T, class F>
+SW_INLINE void collect(const PaddedLines<T>& from, const Plane<T>& start, const Plane<T>& to, int64_t first,
+                       int64_t length, F f) {
+    Line<T> before[Outs], after[Outs];
+    for (int i = 0; i < Outs; ++i) before[i] = start.line(first + i), after[i] = to.line(first + i);
+    for (int64_t p = 0; p < length; ++p) {
+        Vector<T> in[Ins], out[Outs];
+        unroll<Ins>([&](auto i) SW_INLINE_LAMBDA { in[decltype(i)::value] = from[decltype(i)::value][p]; });
         f(in, out);
         unroll<Outs>([&](auto i) SW_INLINE_LAMBDA {
-            Vector<T>& target = to.data[decltype(i)::value * to.across];
-            target = Add ? target + out[decltype(i)::value] : out[decltype(i)::value];
+            store(after[decltype(i)::value].next(), load(before[decltype(i)::value].next()) + out[decltype(i)::value]);
         });
-        from.data += from.along;
-        to.data += to.along;
     }
 }
 
@@ -32,26 +43,31 @@ struct Direct {
     static constexpr int64_t outputs = 1;
     int64_t lines() const { return thickness; }
 
-    void spread_inputs(Lines<T> x, Lines<T> lines, int64_t length) const { copy(x, lines, length); }
-    void spread_taps(Lines<T> taps, Lines<T> lines, int64_t length) const { copy(taps, lines, length); }
-    void collect_taps(Lines<T> lines, Lines<T> taps, int64_t length) const { copy(lines, taps, length); }
-
-    template <bool Add>
-    void collect_outputs(Lines<T> lines, Lines<T> y, int64_t length) const {
-        map_lines<1, 1, Add>(lines, y, length, identity);
-        for (int64_t k = 1; k < thickness; ++k) map_lines<1, 1, true>(lines.from(k), y, length, identity);
+    void spread_inputs(const Plane<T>& x, int64_t first, const PaddedLines<T>& lines, int64_t length) const {
+        for (int64_t k = 0; k < thickness; ++k) spread<1, 1>(x, first + k, lines.from(k), length, same);
     }
 
-    void spread_outputs(Lines<T> y, Lines<T> lines, int64_t length) const {
-        for (int64_t k = 0; k < thickness; ++k) map_lines<1, 1>(y, lines.from(k), length, identity);
+    void spread_taps(const Plane<T>& taps, const PaddedLines<T>& lines, int64_t length) const {
+        spread_inputs(taps, 0, lines, length);
+    }
+
+    void collect_outputs(const PaddedLines<T>& lines, const Plane<T>& start, const Plane<T>& y, int64_t first,
+                         int64_t length) const {
+        for (int64_t k = 0; k < thickness; ++k) {
+            collect<1, 1>(lines.from(k), k ? y : start, y, first, length, same);
+        }
+    }
+
+    void spread_outputs(const Plane<T>& y, int64_t first, const PaddedLines<T>& lines, int64_t length) const {
+        for (int64_t k = 0; k < thickness; ++k) spread<1, 1>(y, first, lines.from(k), length, same);
+    }
+
+    void collect_taps(const PaddedLines<T>& lines, const Plane<T>& zero, const Plane<T>& taps, int64_t length) const {
+        for (int64_t k = 0; k < thickness; ++k) collect<1, 1>(lines.from(k), zero, taps, k, length, same);
     }
 
 private:
-    static constexpr auto identity = [](const auto* in, auto* out) SW_INLINE_LAMBDA { out[0] = in[0]; };
-
-    void copy(Lines<T> from, Lines<T> to, int64_t length) const {
-        for (int64_t k = 0; k < thickness; ++k) map_lines<1, 1>(from.from(k), to.from(k), length, identity);
-    }
+    static constexpr auto same = [](const auto* in, auto* out) SW_INLINE_LAMBDA { out[0] = in[0]; };
 };
 
 // Thickness 3 with half the multiplications: Winograd's F(4, 3), which makes 4 lines of the output from 6
@@ -62,8 +78,8 @@ struct Winograd {
     static constexpr int64_t thickness = 3, outputs = 4;
     static constexpr int64_t lines() { return 6; }
 
-    void spread_inputs(Lines<T> x, Lines<T> lines, int64_t length) const {
-        map_lines<6, 6>(x, lines, length, [](const auto* d, auto* out) SW_INLINE_LAMBDA {
+    void spread_inputs(const Plane<T>& x, int64_t first, const PaddedLines<T>& lines, int64_t length) const {
+        spread<6, 6>(x, first, lines, length, [](const auto* d, auto* out) SW_INLINE_LAMBDA {
             const auto even_a = d[4] - bb * d[2], odd_a = a * (d[3] - bb * d[1]);
             const auto even_b = d[4] - aa * d[2], odd_b = b * (d[3] - aa * d[1]);
             out[0] = d[4] - (aa + bb) * d[2] + aa * bb * d[0];
@@ -75,8 +91,8 @@ struct Winograd {
         });
     }
 
-    void spread_taps(Lines<T> taps, Lines<T> lines, int64_t length) const {
-        map_lines<3, 6>(taps, lines, length, [](const auto* g, auto* out) SW_INLINE_LAMBDA {
+    void spread_taps(const Plane<T>& taps, const PaddedLines<T>& lines, int64_t length) const {
+        spread<3, 6>(taps, 0, lines, length, [](const auto* g, auto* out) SW_INLINE_LAMBDA {
             const auto even_a = scale_a * (g[0] + aa * g[2]), odd_a = scale_a * a * g[1];
             const auto even_b = scale_b * (g[0] + bb * g[2]), odd_b = scale_b * b * g[1];
             out[0] = scale_0 * g[0];
@@ -88,9 +104,9 @@ struct Winograd {
         });
     }
 
-    template <bool Add>
-    void collect_outputs(Lines<T> lines, Lines<T> y, int64_t length) const {
-        map_lines<6, 4, Add>(lines, y, length, [](const auto* m, auto* out) SW_INLINE_LAMBDA {
+    void collect_outputs(const PaddedLines<T>& lines, const Plane<T>& start, const Plane<T>& y, int64_t first,
+                         int64_t length) const {
+        collect<6, 4>(lines, start, y, first, length, [](const auto* m, auto* out) SW_INLINE_LAMBDA {
             const auto even_a = m[1] + m[2], odd_a = a * (m[1] - m[2]);
             const auto even_b = m[3] + m[4], odd_b = b * (m[3] - m[4]);
             out[0] = m[0] + even_a + even_b;
@@ -100,8 +116,8 @@ struct Winograd {
         });
     }
 
-    void spread_outputs(Lines<T> y, Lines<T> lines, int64_t length) const {
-        map_lines<4, 6>(y, lines, length, [](const auto* e, auto* out) SW_INLINE_LAMBDA {
+    void spread_outputs(const Plane<T>& y, int64_t first, const PaddedLines<T>& lines, int64_t length) const {
+        spread<4, 6>(y, first, lines, length, [](const auto* e, auto* out) SW_INLINE_LAMBDA {
             const auto even_a = e[0] + aa * e[2], odd_a = a * (e[1] + aa * e[3]);
             const auto even_b = e[0] + bb * e[2], odd_b = b * (e[1] + bb * e[3]);
             out[0] = e[0];
@@ -113,8 +129,8 @@ struct Winograd {
         });
     }
 
-    void collect_taps(Lines<T> lines, Lines<T> taps, int64_t length) const {
-        map_lines<6, 3>(lines, taps, length, [](const auto* m, auto* out) SW_INLINE_LAMBDA {
+    void collect_taps(const PaddedLines<T>& lines, const Plane<T>& zero, const Plane<T>& taps, int64_t length) const {
+        collect<6, 3>(lines, zero, taps, 0, length, [](const auto* m, auto* out) SW_INLINE_LAMBDA {
             const auto even_a = scale_a * (m[1] + m[2]), odd_a = scale_a * a * (m[1] - m[2]);
             const auto even_b = scale_b * (m[3] + m[4]), odd_b = scale_b * b * (m[3] - m[4]);
             out[0] = scale_0 * m[0] + even_a + even_b;

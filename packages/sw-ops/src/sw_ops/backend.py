@@ -23,6 +23,7 @@ _NATIVE_DTYPES = {
     "cpu": (torch.float32, torch.float64, torch.bfloat16, torch.float16),
     "cuda": (torch.float32, torch.bfloat16, torch.float16),
 }
+_native_devices = tuple(device for device in _NATIVE_DTYPES if hasattr(_C, device))
 _choice: ContextVar[Backend] = ContextVar("sw_ops_backend", default="auto")
 
 
@@ -45,7 +46,7 @@ def use_backend(name: Backend) -> Iterator[None]:
 
 def native_devices() -> tuple[str, ...]:
     """Return the device types that compiled kernels exist for in this installation."""
-    return tuple(device for device in _NATIVE_DTYPES if hasattr(_C, device))
+    return _native_devices
 
 
 def serving_backend(device: torch.device, dtype: torch.dtype) -> Literal["native", "torch"]:
@@ -57,7 +58,7 @@ def serving_backend(device: torch.device, dtype: torch.dtype) -> Literal["native
     choice = _choice.get()
     if choice == "torch":
         return "torch"
-    if device.type in native_devices() and dtype in _NATIVE_DTYPES[device.type]:
+    if device.type in _native_devices and dtype in _NATIVE_DTYPES[device.type]:
         return "native"
     if choice == "native":
         raise RuntimeError(

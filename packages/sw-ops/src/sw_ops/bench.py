@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sw_ops.assembly import assemble_stripes
-from sw_ops.backend import use_backend
+from sw_ops.assembly import Stripes, assemble_stripes
+from sw_ops.backend import _C, use_backend
 from sw_ops.shift_add import shift_add
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 from sw_ops.table import ShiftTable, slot_count
@@ -24,6 +24,7 @@ from sw_ops.table import ShiftTable, slot_count
 _TURN_SECONDS = 5e-3
 DENSE_KERNEL = 13  # the kernel of UniRepLKNet (arXiv 2311.15599), the rival in speed
 DENSE = f"dense {DENSE_KERNEL}x{DENSE_KERNEL}"
+_PEAK = ("peak", "")
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -51,6 +52,7 @@ class Row:
     Attributes:
         milliseconds: median over the repeats.
         gmacs: multiply-adds inside the map per second, in units of 1e9; only where the contender's are the operator's.
+        of_peak: ``gmacs`` as a share of what the CPU can do with multiply-adds alone, measured in the same turns.
         of_dense: time in units of the dense 13x13 convolution in its faster layout.
     """
 
@@ -59,6 +61,7 @@ class Row:
     layout: str
     milliseconds: float
     gmacs: float | None
+    of_peak: float | None
     of_dense: float
 
 
@@ -74,7 +77,10 @@ def measure(
     """Measure every contender on every shape; yields the rows of each shape as soon as they are known."""
     for shape in shapes:
         runs = _contenders(shape, batch, device, dtype, published)
+        if peak_known := device.type == "cpu" and _C is not None:
+            runs[_PEAK] = _multiply_adds
         seconds = _take_turns(runs, repeats, device)
+        peak = _multiply_adds() / seconds.pop(_PEAK) if peak_known else None
         dense = min(s for (name, _), s in seconds.items() if name == DENSE)
         macs = multiply_adds(shape) * batch
         yield [
@@ -84,10 +90,16 @@ def measure(
                 layout,
                 milliseconds=s * 1e3,
                 gmacs=macs / s / 1e9 if name == "fused" else None,
+                of_peak=macs / s / peak if peak and name == "fused" else None,
                 of_dense=s / dense,
             )
             for (name, layout), s in seconds.items()
         ]
+
+
+def _multiply_adds() -> int:
+    """Run nothing but multiply-adds on all threads for a moment; return how many."""
+    return _C.cpu.multiply_adds(torch.get_num_threads())
 
 
 def multiply_adds(shape: Shape) -> int:
@@ -135,7 +147,7 @@ def _contenders(
         return torch.randn(sizes, generator=generator).to(device, dtype)
 
     small = random(c * table.slots, 1, k, k)
-    stripes = assemble_stripes(small, table)
+    stripes = Stripes(*(t.contiguous() for t in assemble_stripes(small, table)))  # as parameters are
     bias, dense = random(c), random(c, 1, DENSE_KERNEL, DENSE_KERNEL)
     runs: dict[tuple[str, str], Callable[[], object]] = {}
     for layout, memory_format in LAYOUTS.items():

@@ -66,12 +66,12 @@ def bench(
         torch.set_num_threads(threads)
     on, of = torch.device(device), getattr(torch, dtype)
     rows: list[benchmark.Row] = []
-    with Progress(transient=True) as progress:
-        shapes = progress.track(benchmark.TINY_STAGES, description="measuring")
-        for measured in benchmark.measure(
-            shapes, batch=batch, device=on, dtype=of, repeats=repeats, published=published
-        ):
+    with Progress(transient=True, auto_refresh=False) as progress:  # a thread that draws would disturb the figures
+        bar = progress.add_task("measuring", total=len(benchmark.TINY_STAGES))
+        progress.refresh()
+        for measured in benchmark.measure(batch=batch, device=on, dtype=of, repeats=repeats, published=published):
             rows += measured
+            progress.update(bar, advance=1, refresh=True)
     found = benchmark.as_json(rows, on, of, batch)
     _print_bench(found)
     if json_file:
@@ -107,7 +107,7 @@ def _print_bench(found: dict[str, Any]) -> None:
     heading = f"{found['device']}, {found['threads']} threads, {found['dtype']}, batch {found['batch']}: milliseconds"
     table = Table(title=heading, title_justify="left")
     table.add_column("contender")
-    for column in ("contiguous", "channels-last", "GMAC/s", "x dense 13x13"):
+    for column in ("contiguous", "channels-last", "GMAC/s", "of peak", "x dense 13x13"):
         table.add_column(column, justify="right")
     cells: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for row in found["rows"]:
@@ -121,7 +121,8 @@ def _print_bench(found: dict[str, Any]) -> None:
         times = [f"{layouts[n]['milliseconds']:.3f}" if n in layouts else "" for n in ("contiguous", "channels_last")]
         best = min(layouts.values(), key=lambda row: row["milliseconds"])
         gmacs = "" if best["gmacs"] is None else f"{best['gmacs']:.0f}"
-        table.add_row(contender, *times, gmacs, f"{best['of_dense']:.2f}")
+        peak = "" if best["of_peak"] is None else f"{best['of_peak']:.0%}"
+        table.add_row(contender, *times, gmacs, peak, f"{best['of_dense']:.2f}")
     console.print(table)
 
     total = Table(title="all shapes, each in its faster layout", title_justify="left")

@@ -9,6 +9,13 @@ from torch import Tensor
 
 from sw_ops.backend import _C
 
+_SCALARS = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
+
 
 def forward(
     x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
@@ -64,8 +71,8 @@ def _addresses(tensors: Any) -> list[int]:
 
 def _run(function: str, x: Tensor, horizontal: Tensor, anchor: int, *arguments: Any) -> None:
     thickness, length = horizontal.shape[1:]
-    head = (str(x.dtype).removeprefix("torch."), tuple(x.shape), (length, thickness, anchor))
-    if x.device.type == "cuda":
+    head = (_SCALARS[x.dtype], x.shape, (length, thickness, anchor))
+    if x.is_cuda:
         stream = torch.cuda.current_stream(x.device)
         getattr(_C.cuda, function)(*head, *arguments, x.device.index, stream.cuda_stream)
     else:

@@ -7,6 +7,7 @@ Where there is none for a device or dtype, the same convolutions run as PyTorch'
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,8 +15,6 @@ from torch import Tensor
 
 from sw_ops import native, reference
 from sw_ops.backend import serving_backend
-
-_DEVICES = ("cpu", "cuda")
 
 
 def stripe_conv2d(
@@ -73,92 +72,32 @@ def stripe_conv2d_fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: T
 def _prepared(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     """Cast to the autocast dtype where autocast is on, as PyTorch's own convolutions do."""
     device = x.device.type
-    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    if autocast and x.is_floating_point():
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) and x.is_floating_point():
         dtype = torch.get_autocast_dtype(device)
         return (x.to(dtype), *(t.to(dtype) for t in others))
     return (x, *others)
 
 
 def _check(x: Tensor, horizontal: Tensor, vertical: Tensor, anchor: int) -> None:
-    if x.ndim != 4:
-        raise ValueError(f"x: got shape {tuple(x.shape)}, want [batch, channels, height, width]")
-    if not x.is_floating_point():
-        raise TypeError(f"x: got {x.dtype}, want a floating-point tensor")
-    if horizontal.ndim != 3 or horizontal.shape[0] != x.shape[1]:
+    shape, wide, tall, dtype, device = x.shape, horizontal.shape, vertical.shape, x.dtype, x.device
+    if len(shape) != 4:
+        raise ValueError(f"x: got shape {tuple(shape)}, want [batch, channels, height, width]")
+    if not dtype.is_floating_point:
+        raise TypeError(f"x: got {dtype}, want a floating-point tensor")
+    if len(wide) != 3 or wide[0] != shape[1]:
+        raise ValueError(f"horizontal: got shape {tuple(wide)}, want [{shape[1]}, k, L] as x has channels")
+    channels, thickness, length = wide
+    if tall != (channels, length, thickness):
         raise ValueError(
-            f"horizontal: got shape {tuple(horizontal.shape)}, want [{x.shape[1]}, k, L] as x has channels"
-        )
-    channels, thickness, length = horizontal.shape
-    if vertical.shape != (channels, length, thickness):
-        raise ValueError(
-            f"vertical: got shape {tuple(vertical.shape)}, want {(channels, length, thickness)}, horizontal transposed"
+            f"vertical: got shape {tuple(tall)}, want {(channels, length, thickness)}, horizontal transposed"
         )
     if thickness % 2 == 0 or thickness > length:
-        raise ValueError(f"horizontal: got shape {tuple(horizontal.shape)}, want [C, k, L] with an odd k <= L")
+        raise ValueError(f"horizontal: got shape {tuple(wide)}, want [C, k, L] with an odd k <= L")
     if not 0 <= anchor < length:
         raise ValueError(f"anchor: got {anchor}, want one of the {length} taps of the stripe")
     for name, kernel in (("horizontal", horizontal), ("vertical", vertical)):
-        if kernel.dtype != x.dtype or kernel.device != x.device:
-            raise TypeError(f"{name}: got {kernel.dtype} on {kernel.device}, want {x.dtype} on {x.device} as x is")
-
-
-# --- the three operators that differentiate into each other ----------------------------------------------------------
-
-
-@torch.library.custom_op("sw_ops::stripe_conv2d", mutates_args=(), device_types=_DEVICES)
-def _forward(
-    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    return native.forward(x, horizontal, vertical, square, anchor)
-
-
-@torch.library.custom_op("sw_ops::stripe_conv2d_input_grad", mutates_args=(), device_types=_DEVICES)
-def _input_grad(
-    grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
-) -> Tensor:
-    return native.input_grad(grad_h, grad_v, grad_s, horizontal, vertical, square, anchor)
-
-
-@torch.library.custom_op("sw_ops::stripe_conv2d_weight_grad", mutates_args=(), device_types=_DEVICES)
-def _weight_grad(
-    x: Tensor, grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, length: int, thickness: int, anchor: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    return native.weight_grad(x, grad_h, grad_v, grad_s, length, thickness, anchor)
-
-
-@torch.library.custom_op("sw_ops::stripe_conv2d_fused", mutates_args=(), device_types=_DEVICES)
-def _fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int) -> Tensor:
-    return native.fused(x, horizontal, vertical, bias, anchor)
-
-
-@_forward.register_fake
-def _(x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
-
-
-@_input_grad.register_fake
-def _(
-    grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
-) -> Tensor:
-    return torch.empty_like(grad_h)
-
-
-@_weight_grad.register_fake
-def _(
-    x: Tensor, grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, length: int, thickness: int, anchor: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    channels = x.shape[1]
-    return (
-        x.new_empty(channels, thickness, length),
-        x.new_empty(channels, length, thickness),
-        x.new_empty(channels, thickness, thickness),
-    )
-
-
-@_fused.register_fake
-def _(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int) -> Tensor:
-    return torch.empty_like(x)
+        if kernel.dtype != dtype or kernel.device != device:
+            raise TypeError(f"{name}: got {kernel.dtype} on {kernel.device}, want {dtype} on {device} as x is")
 
 
 # --- gradients -------------------------------------------------------------------------------------------------------
@@ -223,7 +162,54 @@ def _backward_fused(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_x, grad_horizontal, grad_vertical, grad_bias, None
 
 
-_forward.register_autograd(_backward_forward, setup_context=_save_forward)
-_input_grad.register_autograd(_backward_input_grad, setup_context=_save_input_grad)
-_weight_grad.register_autograd(_backward_weight_grad, setup_context=_save_weight_grad)
-_fused.register_autograd(_backward_fused, setup_context=_save_fused)
+# --- registration ----------------------------------------------------------------------------------------------------
+
+
+def _fake_forward(
+    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
+
+
+def _fake_input_grad(
+    grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
+) -> Tensor:
+    return torch.empty_like(grad_h)
+
+
+def _fake_weight_grad(
+    x: Tensor, grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, length: int, thickness: int, anchor: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    channels = x.shape[1]
+    return (
+        x.new_empty(channels, thickness, length),
+        x.new_empty(channels, length, thickness),
+        x.new_empty(channels, thickness, thickness),
+    )
+
+
+def _fake_fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int) -> Tensor:
+    return torch.empty_like(x)
+
+
+_library = torch.library.Library("sw_ops", "DEF")
+
+
+def _operator(name: str, kernel: Callable, fake: Callable, save: Callable, backward: Callable) -> Callable:
+    """Register what ``torch.library.custom_op`` would, without the checks that it makes in every call."""
+    _library.define(name + torch.library.infer_schema(kernel, mutates_args=()))
+    for device in ("CPU", "CUDA"):
+        _library.impl(name, kernel, device)
+    torch.library.register_fake(f"sw_ops::{name}", fake, lib=_library)
+    torch.library.register_autograd(f"sw_ops::{name}", backward, setup_context=save, lib=_library)
+    return getattr(torch.ops.sw_ops, name).default
+
+
+_forward = _operator("stripe_conv2d", native.forward, _fake_forward, _save_forward, _backward_forward)
+_input_grad = _operator(
+    "stripe_conv2d_input_grad", native.input_grad, _fake_input_grad, _save_input_grad, _backward_input_grad
+)
+_weight_grad = _operator(
+    "stripe_conv2d_weight_grad", native.weight_grad, _fake_weight_grad, _save_weight_grad, _backward_weight_grad
+)
+_fused = _operator("stripe_conv2d_fused", native.fused, _fake_fused, _save_fused, _backward_fused)

@@ -112,3 +112,10 @@ def test_parts_that_cannot_be_built_are_bad_input(task, tmp_path):
     cfg = load_config(task, "toy", ["model.backbone.frozen_stages=9"])
     with pytest.raises(InputError, match="frozen_stages: got 9"):
         experiment.train(task, cfg, tmp_path / "run")
+
+
+@pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])
+def test_data_that_are_not_there_are_bad_input(task, tmp_path, loader):
+    cfg = load_config(task, "toy", [f"{loader}.dataset.length=-1"])
+    with pytest.raises(InputError, match="no images"):
+        experiment.train(task, cfg, tmp_path / "run")

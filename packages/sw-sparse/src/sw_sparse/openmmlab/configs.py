@@ -87,4 +87,7 @@ def _parsed(options: Sequence[str], cfg: Any) -> dict[str, Any]:
             raise InputError(f"--cfg-options: the configuration has no {first}" + (f", but {near[0]}" if near else ""))
     parser = argparse.ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
-    return parser.parse_args(["--cfg-options", *options]).cfg_options if options else {}
+    try:
+        return parser.parse_args(["--cfg-options", *options]).cfg_options if options else {}
+    except (RecursionError, SyntaxError, ValueError, AssertionError) as error:  # MMEngine knows no dictionaries here
+        raise InputError(f"--cfg-options: cannot read {' '.join(options)}, want numbers, names or lists") from error

@@ -47,7 +47,7 @@ def train(task: Task, cfg: Config, folder: Path) -> dict[str, Any]:
     _adopt_folder(cfg, folder)
     newest = _newest_sound_checkpoint(folder)
     cfg.resume, cfg.load_from = newest is not None, str(newest) if newest else cfg.get("load_from")
-    runner = _build_runner(cfg, folder)
+    runner = _build_runner(cfg, folder, "train_loop", "val_loop")
     with _tidy_terminal(runner):
         runner.train()
     hub = runner.message_hub
@@ -68,7 +68,7 @@ def test(cfg: Config, checkpoint: Path, folder: Path) -> dict[str, float]:
     """
     settle(cfg)
     cfg.resume, cfg.load_from = False, None
-    runner = _build_runner(cfg, folder)
+    runner = _build_runner(cfg, folder, "test_loop")
     model = runner.model
     while hasattr(model, "module"):  # a wrapper for several processes, or for augmented tests
         model = model.module
@@ -139,7 +139,9 @@ def find_checkpoint(folder: Path) -> Path:
 def _dataset_meta(cfg: Config) -> dict[str, Any]:
     """Return what the configuration's test data set says of its classes, without looking for its files."""
     dataset = cfg.test_dataloader.dataset
-    if not issubclass(DATASETS.get(dataset.type), BaseDataset):
+    with DATASETS.switch_scope_and_registry(cfg.get("default_scope", "mmengine")) as registry:
+        kind = registry.get(dataset.type)
+    if kind is None or not issubclass(kind, BaseDataset):
         return {}
     return DATASETS.build({**dataset, "lazy_init": True}).metainfo
 
@@ -241,10 +243,14 @@ class _QuietRunner(Runner):
         """Write nothing; the run's folder has the configuration already."""
 
 
-def _build_runner(cfg: Config, folder: Path) -> Runner:
+def _build_runner(cfg: Config, folder: Path, *loops: str) -> Runner:
+    """Build the runner, and the loops that it would build when it starts: their data may not be as wanted."""
     cfg.work_dir = str(folder)
     with _input_errors():
-        return _QuietRunner.from_cfg(cfg)
+        runner = _QuietRunner.from_cfg(cfg)
+        for loop in loops:
+            getattr(runner, loop)
+        return runner
 
 
 @contextmanager

@@ -26,6 +26,8 @@ class ToyModel(BaseModel):
 @DATASETS.register_module()
 class ToyDataset(Dataset):
     def __init__(self, data_root, length=4):
+        if length < 1:
+            raise FileNotFoundError(f"no images in {data_root}")
         self.data_root, self.length = data_root, length
         self.metainfo = {"classes": ("toy",)}
 

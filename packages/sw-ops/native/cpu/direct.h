@@ -1,0 +1,99 @@
+// Convolutions that keep a tile of outputs in registers while all that they are made of passes by, without transforms.
+#pragma once
+#include "correlation.h"
+#include "orientation.h"
+
+namespace sw::cpu::SW_INSTRUCTION_SET {
+
+// y = start + kernel * x on `Width` neighbouring positions of every line, from `begin` on. For stripes that reach from
+// any position over the whole of its line: every x is loaded once, and meets every output.
+template <class T, int Width>
+struct DenseTile {
+    static void run(const Stripe& stripe, const Vector<T>* taps, const Plane<T>& x, const Plane<T>& start,
+                    const Plane<T>& y, int64_t begin) {
+        for (int64_t k = 0; k < stripe.count; ++k) {
+            Vector<T> sum[Width];
+            start.line(k).from(begin).load(sum);
+            for (int64_t a = 0; a < stripe.thickness; ++a) {
+                if (!x.inside(k + a - stripe.centre)) continue;
+                Line<T> from = x.line(k + a - stripe.centre);
+                const Vector<T>* const first = taps + a * stripe.length + stripe.anchor - begin;
+                for (const Vector<T>* tap = first; tap < first + stripe.extent; ++tap) {
+                    const Vector<T> in = SW_INSTRUCTION_SET::load(from.next());
+                    unroll<Width>([&](auto i) SW_INLINE_LAMBDA {
+                        sum[decltype(i)::value] += in * tap[-decltype(i)::value];
+                    });
+                }
+            }
+            y.line(k).from(begin).store(sum);
+        }
+    }
+};
+
+// The same for a 3x3 kernel, whose taps stay in registers.
+template <class T, int Width>
+struct SquareTile {
+    static void run(const Stripe& stripe, const Vector<T>* taps, const Plane<T>& x, const Plane<T>& start,
+                    const Plane<T>& y, int64_t begin) {
+        for (int64_t k = 0; k < stripe.count; ++k) {
+            Vector<T> sum[Width];
+            start.line(k).from(begin).load(sum);
+            for (int a = 0; a < 3; ++a) {
+                if (!x.inside(k + a - 1)) continue;
+                const Line<T> from = x.line(k + a - 1).from(begin);
+                const Vector<T> tap[3] = {taps[3 * a], taps[3 * a + 1], taps[3 * a + 2]};
+                if (begin > 0) sum[0] += tap[0] * SW_INSTRUCTION_SET::load(from.at(-1));
+                unroll<Width>([&](auto i) SW_INLINE_LAMBDA {
+                    constexpr int q = decltype(i)::value;
+                    const Vector<T> in = SW_INSTRUCTION_SET::load(from.at(q));
+                    if constexpr (q > 0) sum[q - 1] += tap[2] * in;
+                    sum[q] += tap[1] * in;
+                    if constexpr (q < Width - 1) sum[q + 1] += tap[0] * in;
+                });
+                if (begin + Width < stripe.extent) sum[Width - 1] += tap[2] * SW_INSTRUCTION_SET::load(from.at(Width));
+            }
+            y.line(k).from(begin).store(sum);
+        }
+    }
+};
+
+template <class T, template <class, int> class Tile>
+class DirectConvolution {
+public:
+    template <class Scheme>
+    DirectConvolution(Arena& arena, const Scheme&, const Stripe& stripe, int64_t blocks)
+        : stripe_(stripe), taps_(arena.take<Vector<T>>(blocks * stripe.size())) {}
+
+    int64_t size() const { return stripe_.size(); }
+
+    void set_kernel(int64_t block, Vector<T>* packed) const {
+        Vector<T>* to = taps_ + block * size();
+        for (int64_t a = 0; a < stripe_.thickness; ++a) {
+            Line<T> line = stripe_.taps<T>(packed).line(a);
+            for (int64_t m = 0; m < stripe_.length; ++m) *to++ = load(line.next());
+        }
+    }
+
+    // y = start + kernel * x
+    void run(int64_t block, const Image<T>& x, const Image<T>& start, const Image<T>& y) const {
+        const int64_t tiles = ceil_divide(stripe_.extent, max_tile);
+        for (int64_t k = 0; k < tiles; ++k) {
+            const int64_t begin = stripe_.extent * k / tiles, width = stripe_.extent * (k + 1) / tiles - begin;
+            const auto run = of_width(width, std::make_integer_sequence<int, max_tile>{});
+            run(stripe_, taps_ + block * size(), stripe_.plane<T>(x, nullptr), stripe_.plane<T>(start, nullptr),
+                stripe_.plane<T>(y, nullptr), begin);
+        }
+    }
+
+private:
+    template <int... Less>
+    static auto of_width(int64_t width, std::integer_sequence<int, Less...>) {
+        constexpr decltype(&Tile<T, 1>::run) functions[] = {Tile<T, Less + 1>::run...};
+        return functions[width - 1];
+    }
+
+    Stripe stripe_;
+    Vector<T>* taps_;
+};
+
+}  // namespace sw::cpu::SW_INSTRUCTION_SET

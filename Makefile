@@ -74,9 +74,11 @@ test-third-parties: $(UV) ## segmentation_models_pytorch and anomalib on our bac
 	$(UV) pip install --quiet --python .venvs/third-parties segmentation-models-pytorch==0.6.0 anomalib==2.7.0
 	.venvs/third-parties/bin/python -m pytest -rs packages/sw-models/tests/test_third_parties.py
 
-test-slow: .venv ## the tests that take minutes
-	$(call say,Slow tests)
-	.venv/bin/python -m pytest -m slow packages/sw-sparse/tests
+test-slow: $(UV) ## the tests that take minutes
+	for package in sw-sparse sw-det; do \
+	  UV_PROJECT_ENVIRONMENT=.venvs/$$package $(UV) sync --quiet --package $$package && \
+	  .venvs/$$package/bin/python -m pytest -m slow packages/$$package/tests || exit 1; \
+	done
 
 clean: ## remove the environments and what was built
 	rm -rf .uv .venv .venvs packages/*/build packages/*/dist

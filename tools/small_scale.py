@@ -30,7 +30,7 @@ from torch import nn
 
 import sw_models  # noqa: F401 - registers the models
 from sw_ops import ShiftwiseConv2d
-from sw_sparse.trainer.errors import InputError
+from sw_sparse.errors import InputError
 from sw_sparse.trainer.loop import train
 from sw_sparse.trainer.recipe import read_recipe
 

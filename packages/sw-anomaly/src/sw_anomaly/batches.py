@@ -40,11 +40,13 @@ class Views:
         self.good = [index for index, image in enumerate(images) if image.is_good]
         self.defective = [index for index, image in enumerate(images) if not image.is_good]
         self.parts = {
-            index: np.argwhere(shown[index]) if index in shown else find_part(self.get(index)) for index in self.good
+            index: (np.argwhere(shown[index]) if index in shown else find_part(self.get(index))).astype(np.int16)
+            for index in self.good
         }
         beside = round(BESIDE * framing.image_size)
         self.grounds = {
-            index: np.argwhere(~ndimage.binary_dilation(part, iterations=beside)) for index, part in shown.items()
+            index: np.argwhere(~ndimage.binary_dilation(part, iterations=beside)).astype(np.int16)
+            for index, part in shown.items()
         }
 
     def median(self) -> np.ndarray:

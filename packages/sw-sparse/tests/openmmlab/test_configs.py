@@ -38,7 +38,7 @@ def test_options_come_last_and_reach_inside(task, tmp_path):
         ("train_cfg.max_iters", "want key=value"),
         ("trian_cfg.max_iters=3", "has no trian_cfg, but train_cfg"),
         ("train_cfg={'max_iters': (1, 2)}", "cannot read"),
-        ("train_cfg.max_iters=[1", "cannot read"),
+        ("train_cfg.max_iters=[1,2", "cannot read"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(task, option, message):

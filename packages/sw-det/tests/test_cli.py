@@ -93,6 +93,7 @@ def test_complexity_is_printed(run: Run) -> None:
     assert total["MACs"] == sum(row["MACs"] for row in parts)
 
 
+@pytest.mark.slow
 def test_a_printed_configuration_can_be_trained_by_mmdetection(run: Run, tmp_path: Path, few: Path) -> None:
     """Let a user's own file inherit from a shipped one, and MMDetection's own way of training read it."""
     status, path, _ = run("show-config", "mask_rcnn_nano_shapes", "--path")

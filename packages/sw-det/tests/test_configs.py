@@ -23,7 +23,7 @@ def test_the_models_that_the_readme_names_are_there() -> None:
     assert ["cascade_mask_rcnn_small", "cascade_mask_rcnn_tiny", *nano] == NAMES
 
 
-@pytest.mark.parametrize("name", ["mask_rcnn_nano", "rtmdet_ins_nano"])
+@pytest.mark.parametrize("name", ["mask_rcnn_nano", pytest.param("rtmdet_ins_nano", marks=pytest.mark.slow)])
 def test_a_detector_learns_from_a_batch_and_answers(name: str, sample: Path) -> None:
     cfg = load(name)
     adapt_to_data(cfg, sample)

@@ -22,7 +22,7 @@ class Detector:
         from mmengine.config import Config
 
         steps = [
-            {"type": "mmdet.LoadImageFromFile"},
+            {"type": "LoadImageFromFile"},
             {"type": "mmdet.Resize", "scale": (64, 64), "keep_ratio": True},
             {"type": "LoadAnnotations"},
             {"type": "mmdet.PackDetInputs", "meta_keys": ("img_id", "ori_shape")},

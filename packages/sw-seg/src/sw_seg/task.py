@@ -1,47 +1,8 @@
 """What sw-seg does that other tasks do not."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from sw_sparse.openmmlab.task import Task
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
-    from torch import nn
-
-
-def _sample(folder: Path) -> None:
-    from sw_seg.sample import write_sample
-
-    write_sample(folder)
-
-
-def _adapt_to_data(cfg: Config, folder: Path) -> None:
-    from sw_seg.dataset import adapt_to_data
-
-    adapt_to_data(cfg, folder)
-
-
-def _predict(model: nn.Module, images: Sequence[Path], folder: Path) -> Iterator[dict[str, Any]]:
-    from sw_seg.predict import predict
-
-    return predict(model, images, folder)
-
-
-def _complexity(model: nn.Module, size: tuple[int, int]) -> list[dict[str, Any]]:
-    from sw_seg.complexity import count_complexity
-
-    return count_complexity(model, size)
-
-
-def _export(model: nn.Module, path: Path, form: str, size: int) -> float:
-    from sw_seg.export import export
-
-    return export(model, path, form, size)
-
+from sw_sparse.openmmlab.task import Task, late
 
 TASK = Task(
     command="sw-seg",
@@ -50,10 +11,10 @@ TASK = Task(
     configs=Path(__file__).parent / "configs",
     sample_config="upernet_nano_shapes",
     default_config="upernet_nano",
-    sample=_sample,
-    adapt_to_data=_adapt_to_data,
-    predict=_predict,
-    complexity=_complexity,
+    sample=late("sw_seg.sample:write_sample"),
+    adapt_to_data=late("sw_seg.dataset:adapt_to_data"),
+    predict=late("sw_seg.predict:predict"),
+    complexity=late("sw_seg.complexity:count_complexity"),
     complexity_size=(512, 2048),
-    export=_export,
+    export=late("sw_seg.export:export"),
 )

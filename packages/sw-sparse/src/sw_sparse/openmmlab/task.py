@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """A task such as detection or segmentation. The functions import what they need when they are called.
+    """A task such as detection or segmentation. The functions are imported when they are called, see :func:`late`.
 
     Attributes:
         command: the program's name, such as "sw-seg".
@@ -48,3 +49,8 @@ class Task:
     complexity: Callable[[nn.Module, tuple[int, int]], list[dict[str, Any]]]
     complexity_size: tuple[int, int]
     export: Callable[[nn.Module, Path, str, int], float]
+
+
+def late(name: str) -> Callable[..., Any]:
+    """Return the function "module:function", which is imported when it is called: a program's help need not wait."""
+    return lambda *arguments: pkgutil.resolve_name(name)(*arguments)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
+
+from sw_models.files import write_atomically
 
 _WRAPPERS = ("model", "state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -70,16 +70,8 @@ def read_tensors(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
 
 def write_state_dict(state: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors to a safetensors file, atomically: a killed process leaves no half-written file under ``path``."""
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, suffix=path.suffix)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(save({key: value.detach().clone().contiguous() for key, value in state.items()}))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = save({key: value.detach().clone().contiguous() for key, value in state.items()})
+    write_atomically(path, lambda file: file.write_bytes(content))
 
 
 def _without_prefixes(key: str) -> str:

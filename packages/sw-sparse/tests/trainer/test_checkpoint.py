@@ -81,19 +81,6 @@ def test_only_the_newest_are_kept(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-0003.safetensors", "epoch-0004.safetensors"]
 
 
-def test_a_failed_write_leaves_the_earlier_file(tmp_path):
-    path = tmp_path / "file"
-    checkpoint.atomically(path, lambda file: file.write_text("good"))
-
-    def fail(file):
-        file.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        checkpoint.atomically(path, fail)
-    assert path.read_text() == "good"
-
-
 def test_weights_keep_their_names_and_bring_their_recipe(tmp_path):
     weights = {"b.weight": torch.ones(2), "a.tied": torch.ones(1)}
     first = checkpoint.save_weights(tmp_path / "a.safetensors", weights, {"lr": 1})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,8 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
+
+from sw_models.files import write_atomically
 
 
 @HOOKS.register_module()
@@ -38,18 +39,10 @@ class AtomicLocalBackend(LocalBackend):
     """The local disk; a killed process leaves no half-written file under the name it was writing."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to a temporary file beside ``filepath``, bring it to the disk, and rename it."""
+        """Write bytes, making the folder where there is none."""
         path = Path(filepath)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
-        try:
-            with temporary.open("wb") as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, lambda file: file.write_bytes(obj))
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sw_models.files import write_atomically
 from sw_sparse.errors import InputError
 
 _PLAIN_DATA = frozenset({"argparse.Namespace"})
@@ -102,24 +102,10 @@ def remove_half_written(folder: Path) -> None:
         path.unlink()
 
 
-def atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, bring it to the disk, and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     digest = _digest(tensors, metadata)
-    atomically(path, lambda file: save_file(tensors, file, {**metadata, "sha256": digest}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: save_file(tensors, file, {**metadata, "sha256": digest}))
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

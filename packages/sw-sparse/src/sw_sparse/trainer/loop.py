@@ -18,6 +18,7 @@ from timm.data import Mixup
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from sw_models.files import write_atomically
 from sw_sparse.errors import InputError
 from sw_sparse.sparsifier import Sparsifier
 from sw_sparse.trainer import checkpoint
@@ -255,4 +256,4 @@ def _scalars(record: dict[str, Any]) -> dict[str, float]:
 
 
 def _write_text(path: Path, text: str) -> None:
-    checkpoint.atomically(path, lambda file: file.write_text(text))
+    write_atomically(path, lambda file: file.write_text(text))

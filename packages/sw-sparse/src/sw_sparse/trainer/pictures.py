@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sw_sparse.trainer.checkpoint import atomically
+from sw_models.files import write_atomically
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -52,4 +52,4 @@ def draw_sparsity(history: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _write(figure: Figure, path: Path) -> None:
-    atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))

@@ -121,7 +121,11 @@ def train(recipe: Recipe, watcher: Watcher | None = None) -> dict[str, Any]:
         watcher.note(f"continuing {output} after epoch {first_epoch}")
     network, prepared_optimizer = accelerator.prepare(model, optimizer)
     compiled = torch.compile(network) if recipe.compile else network
-    accelerator.init_trackers("sw-sparse", config={k: str(v) for k, v in recipe.plain().items()})
+    accelerator.init_trackers(
+        "sw-sparse",
+        config={k: str(v) for k, v in recipe.plain().items()},
+        init_kwargs={"wandb": {"dir": recipe.output}},
+    )
 
     for epoch in range(first_epoch, recipe.epochs):
         start_epoch(loader, recipe.seed, epoch, rank)

@@ -85,7 +85,7 @@ class Recipe:
     amp: str = _option("no", "no, bf16 or fp16")
     channels_last: bool = _option(False, "memory format")
     compile: bool = _option(False, "use torch.compile")
-    sync_bn: bool = _option(True, "batch statistics over all processes")
+    sync_bn: bool = _option(True, "batch statistics over all processes, on GPUs")
 
     sparsity: float = _option(0.3, "share of the units that is off; 0 trains densely")
     targets: tuple[str, ...] = _option(("*.conv.weights.*",), "name patterns of the parameters to make sparse")

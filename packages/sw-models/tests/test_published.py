@@ -6,7 +6,6 @@ import torch
 from safetensors.torch import save_file
 
 from sw_models import NormedFeatures, load_published_checkpoint
-from sw_models.published import convert_published
 
 
 @pytest.fixture
@@ -139,15 +138,6 @@ def test_what_does_not_fit_is_named_in_one_line(change, arguments, message, stat
     with pytest.raises(ValueError, match=message) as raised:
         load_published_checkpoint(change(state), **arguments)
     assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("depth", "message"), [(3, r"lacks stages\.2\.blocks\.2, "), (1, r"has stages\.2\.blocks\.1, ")]
-)
-def test_another_depth_is_an_error_that_names_the_blocks(depth, message, state):
-    model = timm.create_model("shiftwise_tiny", depths=(1, 1, depth, 1), dims=(16, 32, 64, 128), num_classes=10)
-    with pytest.raises(ValueError, match=message):
-        convert_published(state, model)
 
 
 def test_timm_loads_published_checkpoints_by_itself(state, golden, tmp_path, relative_error):

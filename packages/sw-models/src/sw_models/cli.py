@@ -21,7 +21,8 @@ from torch import nn
 
 import sw_models  # noqa: F401 - registers the models
 from sw_models.checkpoint import read_state_dict, write_state_dict
-from sw_models.published import is_published, load_published_checkpoint
+from sw_models.published import load_published_checkpoint
+from sw_models.published_keys import is_published
 
 MODULES = ("shiftwise", "shiftwise_v1", "shiftwise_coordatt", "slak", "unireplknet")
 

@@ -13,6 +13,7 @@ from timm.models import build_model_with_cfg, checkpoint_seq, register_notrace_m
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from sw_models.published_keys import convert_published, is_published
 from sw_ops import FusedShiftwiseConv2d, ShiftwiseConv2d
 from sw_ops.table import PUBLISHED_SEED
 
@@ -217,8 +218,6 @@ def create(network: type[StagedNet], variant: str, pretrained: bool, **kwargs: A
 
 def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Any]:
     """Return ``state_dict`` in this package's names; published names are translated."""
-    from sw_models.published import convert_published, is_published
-
     return convert_published(state_dict, model) if is_published(state_dict) else state_dict
 
 

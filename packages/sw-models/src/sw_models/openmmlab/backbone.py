@@ -11,7 +11,7 @@ from torch import nn
 
 from sw_models.checkpoint import read_state_dict
 from sw_models.features import NormedFeatures
-from sw_models.published import convert_published, is_published
+from sw_models.published_keys import convert_published, is_published
 
 
 @MODELS.register_module()

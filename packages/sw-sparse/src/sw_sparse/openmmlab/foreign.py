@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from sw_models.checkpoint import read_tensors
 from sw_models.openmmlab.checkpoints import AtomicLocalBackend
-from sw_models.published import convert_published, is_published
+from sw_models.published_keys import convert_published, is_published
 from sw_sparse.errors import InputError
 from sw_sparse.openmmlab.experiment import load_model, want_fitting
 

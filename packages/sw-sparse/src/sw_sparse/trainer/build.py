@@ -14,7 +14,7 @@ from torch import nn
 
 from sw_models import ShiftwiseNet
 from sw_models.checkpoint import read_state_dict
-from sw_models.published import convert_published, is_published
+from sw_models.published_keys import convert_published, is_published
 from sw_sparse.errors import InputError
 from sw_sparse.schedules import cosine
 from sw_sparse.trainer import layer_decay

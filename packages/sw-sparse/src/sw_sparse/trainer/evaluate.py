@@ -48,7 +48,12 @@ def evaluate(
     images, loss, top1, top5 = sums.tolist()
     if not images:
         raise InputError("data_dir: no images to evaluate on")
-    return {"images": int(images), "loss": loss / images, "top1": round(top1 / images, 4), "top5": round(top5 / images, 4)}
+    return {
+        "images": int(images),
+        "loss": loss / images,
+        "top1": round(top1 / images, 4),
+        "top5": round(top5 / images, 4),
+    }
 
 
 def evaluate_checkpoint(path: Path, flags: dict[str, Any], advance: Callable[[int], None]) -> dict[str, Any]:

@@ -141,8 +141,8 @@ def _placed(weight: Tensor, placement: Tensor) -> Tensor:
     """Sum the slots ``[channels*n, 1, k, k]`` at each position of ``placement`` ``[channels, positions, n]``."""
     channels, positions, n = placement.shape
     k, device = weight.shape[-1], weight.device.type
-    # A product in autocast's dtype would round every tap; some devices (meta) know no autocast.
-    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+    # A product in autocast's dtype would round every tap; the meta device knows no autocast.
+    with torch.autocast(device, enabled=False) if device != "meta" else nullcontext():
         return torch.bmm(placement, weight.reshape(channels, n, k * k)).view(channels, positions, k, k)
 
 

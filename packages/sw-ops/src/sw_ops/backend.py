@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Literal
 
 import torch
@@ -24,12 +23,12 @@ _NATIVE_DTYPES = {
     "cuda": (torch.float32, torch.bfloat16, torch.float16),
 }
 _native_devices = tuple(device for device in _NATIVE_DTYPES if hasattr(_C, device))
-_choice: ContextVar[Backend] = ContextVar("sw_ops_backend", default="auto")
+_choice: Backend = "auto"  # a plain global: torch.compile guards on it, in every version
 
 
 @contextmanager
 def use_backend(name: Backend) -> Iterator[None]:
-    """Choose the backend for the calls inside a ``with`` block.
+    """Choose the backend for the calls inside a ``with`` block, in all threads.
 
     Args:
         name: "auto" takes the compiled kernels where there are some; "native" raises where there are none; "torch" is
@@ -37,11 +36,12 @@ def use_backend(name: Backend) -> Iterator[None]:
     """
     if name not in ("auto", "native", "torch"):
         raise ValueError(f"name: got {name!r}, want 'auto', 'native' or 'torch'")
-    token = _choice.set(name)
+    global _choice
+    before, _choice = _choice, name
     try:
         yield
     finally:
-        _choice.reset(token)
+        _choice = before
 
 
 def native_devices() -> tuple[str, ...]:
@@ -55,12 +55,11 @@ def serving_backend(device: torch.device, dtype: torch.dtype) -> Literal["native
     Raises:
         RuntimeError: "native" was asked for and there is no kernel.
     """
-    choice = _choice.get()
-    if choice == "torch":
+    if _choice == "torch":
         return "torch"
     if device.type in _native_devices and dtype in _NATIVE_DTYPES[device.type]:
         return "native"
-    if choice == "native":
+    if _choice == "native":
         raise RuntimeError(
             f"use_backend('native'): no compiled kernel for {dtype} on {device.type}"
             f" (there are some for: {', '.join(native_devices()) or 'none'}); see 'sw-ops doctor'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -148,7 +149,7 @@ class ShiftwiseConv2d(nn.Module):
         return fused.train(self.training)
 
     def _stripes(self) -> Stripes:
-        return assemble_stripes(sum(self.weights[1:], self.weights[0]), self.table)
+        return assemble_stripes(reduce(torch.add, self.weights), self.table)
 
     def _folded(self) -> tuple[Tensor, Tensor, Tensor]:
         """Fold the norms, the identity path and the residual into one pair of stripes and a bias."""

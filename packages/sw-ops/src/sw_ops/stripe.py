@@ -72,7 +72,7 @@ def stripe_conv2d_fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: T
 def _prepared(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     """Cast to the autocast dtype where autocast is on, as PyTorch's own convolutions do."""
     device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) and x.is_floating_point():
+    if device != "meta" and torch.is_autocast_enabled(device) and x.is_floating_point():
         dtype = torch.get_autocast_dtype(device)
         return (x.to(dtype), *(t.to(dtype) for t in others))
     return (x, *others)

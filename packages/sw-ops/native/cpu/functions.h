@@ -21,8 +21,11 @@ struct Part {
     int64_t first_channel, channels, lanes, blocks;
     int64_t first_image, last_image;
 
+    // The last block may overlap the one before: the same results are written twice, which is cheaper than a piece of a
+    // vector.
     Block block(int64_t index) const {
-        return {first_channel + index * lanes, static_cast<int>(smaller(lanes, channels - index * lanes))};
+        const int64_t count = smaller(lanes, channels);
+        return {first_channel + smaller(index * lanes, channels - count), static_cast<int>(count)};
     }
 };
 
@@ -319,7 +322,8 @@ int64_t multiply_adds(int threads) {
     constexpr int64_t steps = 1 << 15;
     parallel(threads, threads, [&](int64_t) {
         const Vector<float> factor = Vector<float>{} + 1.0f / static_cast<float>(threads + 1);
-        Vector<float> sum[chains] = {};
+        Vector<float> sum[chains];
+        for (int k = 0; k < chains; ++k) sum[k] = factor * static_cast<float>(k);  // all alike would be computed once
         for (int64_t step = 0; step < steps; ++step) {
             unroll<chains>([&](auto k) SW_INLINE_LAMBDA {
                 sum[decltype(k)::value] = sum[decltype(k)::value] * factor + factor;

@@ -14,7 +14,10 @@ SW_INLINE void spread(const Plane<T>& from, int64_t first, const PaddedLines<T>&
     for (int i = 0; i < Ins; ++i) lines[i] = from.line(first + i);
     for (int64_t p = 0; p < length; ++p) {
         Vector<T> in[Ins], out[Outs];
-        unroll<Ins>([&](auto i) SW_INLINE_LAMBDA { in[decltype(i)::value] = load(lines[decltype(i)::value].next()); });
+        unroll<Ins>([&](auto i) SW_INLINE_LAMBDA {
+            in[decltype(i)::value] = load(lines[decltype(i)::value].next());
+            keep(in[decltype(i)::value]);
+        });
         f(in, out);
         unroll<Outs>([&](auto i) SW_INLINE_LAMBDA { to[decltype(i)::value][p] = out[decltype(i)::value]; });
     }
@@ -28,7 +31,10 @@ SW_INLINE void collect(const PaddedLines<T>& from, const Plane<T>& start, const 
     for (int i = 0; i < Outs; ++i) before[i] = start.line(first + i), after[i] = to.line(first + i);
     for (int64_t p = 0; p < length; ++p) {
         Vector<T> in[Ins], out[Outs];
-        unroll<Ins>([&](auto i) SW_INLINE_LAMBDA { in[decltype(i)::value] = from[decltype(i)::value][p]; });
+        unroll<Ins>([&](auto i) SW_INLINE_LAMBDA {
+            in[decltype(i)::value] = from[decltype(i)::value][p];
+            keep(in[decltype(i)::value]);
+        });
         f(in, out);
         unroll<Outs>([&](auto i) SW_INLINE_LAMBDA {
             store(after[decltype(i)::value].next(), load(before[decltype(i)::value].next()) + out[decltype(i)::value]);

@@ -39,6 +39,19 @@ SW_INLINE void unroll(F f) {
     unroll(f, std::make_integer_sequence<int, Count>{});
 }
 
+// Keeps a vector in a register. The compiler would rather load it anew at each use, and a load waits for the stores
+// before it whose addresses have the same lowest bits.
+template <class V>
+SW_INLINE void keep(V& vector) {
+#if defined(__AVX512F__)
+    asm("" : "+v"(vector));
+#elif defined(__SSE2__)
+    asm("" : "+x"(vector));
+#elif defined(__aarch64__)
+    asm("" : "+w"(vector));
+#endif
+}
+
 struct BFloat16 {
     uint16_t bits;
 };

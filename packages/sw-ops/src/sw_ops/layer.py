@@ -126,7 +126,9 @@ class ShiftwiseConv2d(nn.Module):
         if any(norm.training or norm.running_mean is None for norm in self._norms):
             rep = _channels(x, self.rep_channels)
             h, v, s = stripe_conv2d(rep, *self._stripes(), anchor=self.kernel_size // 2)
-            rep = self.norm_horizontal(h) + self.norm_vertical(v) + self.norm_identity(s) + rep
+            normed = self.norm_horizontal(h) + self.norm_vertical(v) + self.norm_identity(s)
+            # What `cat` passes back is a slice, on which batch norms are slow; what a product passes back is not.
+            rep = normed * 1 + rep
             return torch.cat([rep, _channels(x, self.ghost_channels)], dim=1)
         return _fused_forward(x, self.rep_channels, self.ghost_channels, *self._folded(), self.kernel_size // 2)
 

@@ -52,7 +52,8 @@ class Row:
     Attributes:
         milliseconds: median over the repeats.
         gmacs: multiply-adds inside the map per second, in units of 1e9; only where the contender's are the operator's.
-        of_peak: ``gmacs`` as a share of what the CPU can do with multiply-adds alone, measured in the same turns.
+        of_peak: ``gmacs`` as a share of what the CPU can do with multiply-adds alone, measured in the same turns; more
+            than 1 is possible, for Winograd's algorithm makes do with half of them.
         of_dense: time in units of the dense 13x13 convolution in its faster layout.
     """
 
@@ -178,6 +179,7 @@ def _contenders(
         runs["three maps + backward", layout] = training
         runs["fused, by PyTorch", layout] = torch.no_grad()(by_torch)
         runs[DENSE, layout] = torch.no_grad()(dense_forward)
+        runs["copy of the input", layout] = x.clone
 
     if published:
         x = random(batch, c, shape.size, shape.size)

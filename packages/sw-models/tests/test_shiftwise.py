@@ -47,6 +47,15 @@ def test_global_response_norm_is_its_formula(seeded):
             torch.testing.assert_close(layer(x)[b, c], (layer.weight[c] * n + 1) * x[b, c] + layer.bias[c])
 
 
+def test_global_response_norm_of_an_empty_map_has_a_finite_gradient():
+    x = torch.zeros(1, 2, 3, 3)
+    x[0, 1] = 1
+    layer = GlobalResponseNorm(2)
+    torch.nn.init.ones_(layer.weight)
+    (gradient,) = torch.autograd.grad(layer(x.requires_grad_()).sum(), x)
+    assert gradient.isfinite().all()
+
+
 def test_weights_depend_on_the_users_seed():
     torch.manual_seed(1)
     first, second = (timm.create_model("shiftwise_nano").stem.conv1.weight for _ in range(2))

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.models import register_notrace_function
 from torch import Tensor, nn
 
 from sw_models.fold import batch_norm_affine
 from sw_ops import stripe_conv2d_fused
 
-_CACHED_BYTES = 4 * 2**20  # of the widest map: fits a cache, and is still large enough for a good matrix product
+_CACHED_BYTES = 8 * 2**20  # of the widest map: fits a cache, and is still large enough for a good matrix product
 
 
 class FusedShiftwiseBlock(nn.Module):
@@ -34,7 +35,7 @@ class FusedShiftwiseBlock(nn.Module):
         self.bias = nn.Parameter(conv.bias * scale[:rep] + shift[:rep])
         self.ghost_scale = nn.Parameter(scale[rep:].clone())
         self.ghost_shift = nn.Parameter(shift[rep:].clone())
-        self.fc1, self.fc2 = block.se.fc1, block.se.fc2
+        self.squeeze, self.excite = _linear(block.se.fc1), _linear(block.se.fc2)
         self.expand_weight, self.expand_bias = nn.Parameter(block.expand.weight.flatten(1)), block.expand.bias
         self.grn_weight, self.grn_eps = block.grn.weight, block.grn.eps
         order = torch.cat([conv.rep_channels, conv.ghost_channels])
@@ -54,7 +55,7 @@ class FusedShiftwiseBlock(nn.Module):
         processed = stripe_conv2d_fused(x[:, :rep], self.horizontal, self.vertical, self.bias, self.anchor)
         copied = torch.addcmul(self.ghost_shift[:, None, None], x[:, rep:], self.ghost_scale[:, None, None])
         y = torch.cat([processed, copied], dim=1)
-        y = y.mul_(self.fc2(self.fc1(y.mean((2, 3), keepdim=True)).relu_()).sigmoid_())
+        y = y.mul_(self.excite(self.squeeze(y.mean((2, 3))).relu_()).sigmoid_()[:, :, None, None])
 
         batch, dim, height, width = y.shape
         hidden, squares = (None, None) if scratch is None else scratch
@@ -67,10 +68,7 @@ class FusedShiftwiseBlock(nn.Module):
 
     def _response(self, h: Tensor, squares: Tensor | None) -> Tensor:
         """Return the factors of the global response norm, ``[B, 1, 4*dim]``."""
-        if h.dtype in (torch.float16, torch.bfloat16):
-            norm = torch.linalg.vector_norm(h, dim=1, keepdim=True, dtype=torch.float32)
-        else:  # faster on CPUs than vector_norm
-            norm = torch.mul(h, h, out=None if squares is None else squares.view_as(h)).sum(1, keepdim=True).sqrt_()
+        norm = l2_norm(h, 1, None if squares is None else squares.view_as(h))
         response = norm / (norm.mean(dim=2, keepdim=True) + self.grn_eps)
         return (1 + self.grn_weight * response).to(h.dtype)
 
@@ -110,6 +108,22 @@ class FusedShiftwiseStage(nn.Module):
         return x
 
 
+@register_notrace_function
+def l2_norm(x: Tensor, dim: int | tuple[int, ...], squares: Tensor | None = None) -> Tensor:
+    """Return the L2 norms over ``dim``, which is kept with size 1; in float32 for 16-bit ``x``.
+
+    Args:
+        x: of any shape.
+        dim: the dimensions summed over.
+        squares: memory to work in, like ``x``; without it, new memory is taken.
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if x.device.type != "cpu" or x.dtype == torch.float16:  # whose squares overflow
+        return torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=dtype)
+    # Faster on CPUs than vector_norm. The root of zero would have an infinite gradient.
+    return torch.mul(x, x, out=squares).sum(dim, keepdim=True, dtype=dtype).clamp_min(torch.finfo(dtype).tiny).sqrt()
+
+
 def _runs_in_scratch(x: Tensor) -> bool:
     """Tell whether a plain CPU inference is going on: memory that is written again has no place elsewhere."""
     return (
@@ -119,6 +133,13 @@ def _runs_in_scratch(x: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
     )
+
+
+def _linear(conv: Any) -> nn.Linear:
+    """Return a 1x1 convolution as a layer for ``[B, C]``, which is faster there."""
+    layer = nn.Linear(conv.in_channels, conv.out_channels, device="meta")
+    layer.weight, layer.bias = nn.Parameter(conv.weight.flatten(1)), conv.bias
+    return layer
 
 
 def _permutation(order: Tensor, like: Tensor) -> nn.Conv2d:

@@ -17,7 +17,7 @@ from timm.layers import DropPath, SqueezeExcite
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from sw_models.deployed import FusedShiftwiseStage
+from sw_models.deployed import FusedShiftwiseStage, l2_norm
 from sw_models.staged import Stage, StagedNet, check_arguments, config, create, drop_path_rates, shuffle_seeds
 from sw_models.stems import conv_downsample, conv_stem
 from sw_ops import ChannelSplit, ShiftTable, ShiftwiseConv2d
@@ -45,7 +45,7 @@ class GlobalResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised map, in the dtype of ``x``."""
-        norm = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
+        norm = l2_norm(x, (2, 3))
         response = norm / (norm.mean(dim=1, keepdim=True) + self.eps)
         scale = 1 + self.weight[:, None, None] * response
         return torch.addcmul(self.bias[:, None, None].to(x.dtype), x, scale.to(x.dtype))

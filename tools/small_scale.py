@@ -103,7 +103,7 @@ def draw(results: list[Result], path: Path) -> None:
             one.errorbar(place, mean, deviation, fmt="o", capsize=4, label=result.label)
     axes[0].set(xlabel="parameters without classifier, thousands", ylabel="top-1 accuracy, %")
     axes[1].set(xlabel="training time, seconds")
-    axes[0].legend(loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(results), frameon=False)
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)
         one.grid(alpha=0.3)

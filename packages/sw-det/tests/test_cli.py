@@ -49,6 +49,26 @@ def test_two_processes_train_one_model(tmp_path: Path, few: Path) -> None:
     assert "the current batch size is 4" in log.read_text()  # two images in each process
 
 
+def zeros(path: str) -> dict[str, torch.Tensor]:
+    """Return where the backbone's small kernels, of a checkpoint, are switched off."""
+    state = torch.load(path, weights_only=True)["state_dict"]
+    return {k: v.flatten(1).eq(0).all(1) for k, v in state.items() if k.startswith("backbone.") and ".weights." in k}
+
+
+def test_a_detector_trains_sparsely_in_half_precision_and_stays_sparse(run: Run, few: Path) -> None:
+    short = ("--data", few, *options("train_cfg.max_epochs=1"), "--amp", "--grad-checkpointing", "--json")
+    _, made, _ = run("train", "mask_rcnn_nano_shapes", *short, "--sparse", "0.5", "--out", "made")
+    off = zeros(made["checkpoint"])
+    share = sum(int(o.sum()) for o in off.values()) / sum(o.numel() for o in off.values())
+    assert share == pytest.approx(0.5, abs=0.1)
+    start = ("--checkpoint", made["checkpoint"], "--sparse", "keep")
+    _, kept, _ = run("train", "mask_rcnn_nano_shapes", *short, *start, "--out", "kept")
+    before, after = (torch.load(r["checkpoint"], weights_only=True)["state_dict"] for r in (made, kept))
+    for key, mask in zeros(kept["checkpoint"]).items():
+        assert torch.equal(mask, off[key]), key
+        assert not torch.equal(before[key], after[key]), key  # the others did train
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,9 +1,24 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
+
+
+def pytest_addoption(parser):
+    parser.addoption("--ade", default=os.environ.get("SW_ADE"), help="photographs in ADE20K's layout, for slow tests")
+
+
+@pytest.fixture(scope="session")
+def photographs(pytestconfig):
+    folder = pytestconfig.getoption("--ade")
+    if not folder:
+        pytest.skip("wants a folder of photographs in ADE20K's layout: --ade DIR or SW_ADE=DIR")
+    return Path(folder)
+
 
 # A segmenter that is built and run in a moment.
 SMALL = (

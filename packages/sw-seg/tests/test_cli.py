@@ -1,10 +1,8 @@
-"""The whole way of a segmenter: trained, killed, resumed, tested, used, on several processes, sparsely."""
+"""The whole way of a segmenter: trained, tested, used, on several processes, sparsely."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -53,24 +51,6 @@ def test_slides_and_augmented_tests(run, ade_folder):
     whole, slid, augmented = (run("test", summary["folder"], *way, "--json")[1] for way in ((), sliding, ["--tta"]))
     assert whole.keys() == slid.keys() == augmented.keys()
     assert whole != slid
-
-
-def test_a_killed_run_goes_on(tmp_path, ade_folder):
-    """A process that is killed leaves a folder from which a new one finishes."""
-    many = options("train_cfg.max_iters=12", "train_cfg.val_interval=100", "default_hooks.checkpoint.interval=2")
-    command = [sys.executable, "-m", "sw_seg.cli", "train", "upernet_nano_shapes", "--data", str(ade_folder)]
-    command += ["--out", "killed", *many]
-    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "killed").glob("iter_*.pth")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    assert not (tmp_path / "killed" / "iter_12.pth").exists()
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    (resumed,) = sorted((tmp_path / "killed").glob("*/*.log"))[1:]
-    assert "resumed epoch: 0, iter:" in resumed.read_text()
-    assert weights(tmp_path / "killed" / "iter_12.pth")
 
 
 def test_two_processes_train_one_model(tmp_path, ade_folder):

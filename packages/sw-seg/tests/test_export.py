@@ -3,7 +3,6 @@ import torch
 
 from sw_seg.export import NormalisedSegmenter, export
 from sw_seg.task import TASK
-from sw_sparse.errors import InputError
 from sw_sparse.openmmlab.configs import load_config
 
 from conftest import SMALL
@@ -27,8 +26,3 @@ def test_scores_are_the_segmenters_own(segmenter):
     with torch.no_grad():
         expected = segmenter.encode_decode(images, [{"img_shape": (64, 64)}])
         assert torch.allclose(NormalisedSegmenter(segmenter)(images), expected, atol=1e-5)
-
-
-def test_an_unknown_format_is_refused(segmenter, tmp_path):
-    with pytest.raises(InputError, match="want one of onnx"):
-        export(segmenter, tmp_path / "model.tflite", "tflite", 64)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sw_seg.folder import colours, read_folder
+from sw_seg.folder import read_folder
 from sw_sparse.errors import InputError
 
 from conftest import write_pair
@@ -74,7 +74,3 @@ def test_what_is_wrong_is_named(ade_folder, what, message):
     spoil(ade_folder, what)
     with pytest.raises(InputError, match=message):
         read_folder(ade_folder)
-
-
-def test_colours_of_classes_differ():
-    assert len(set(colours(150))) == 150

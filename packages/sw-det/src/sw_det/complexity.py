@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sw_det.deployed import roi_stages
 from sw_models.macs import count_macs
 
 PROPOSALS, MASKS = 1000, 100  # per image, the numbers that published counts of two-stage detectors assume
@@ -37,19 +38,11 @@ def count_complexity(detector: nn.Module, size: tuple[int, int] = (800, 1280)) -
     rows.append(_row(dense, getattr(twin, dense), _macs(getattr(twin, dense), pyramid)))
     if hasattr(twin, "roi_head"):
         for name, regions in (("bbox", PROPOSALS), ("mask", MASKS)):
-            for stage, (extractor, head) in enumerate(_stages(twin.roi_head, name), start=1):
+            for stage, (extractor, head) in enumerate(roi_stages(twin.roi_head, name), start=1):
                 height, width = extractor.roi_layers[0].output_size
                 region = torch.empty(regions, extractor.out_channels, height, width, device="meta")
                 rows.append(_row(f"{name}_head {stage}", head, _macs(head, region)))
     return rows
-
-
-def _stages(roi_head: Any, name: str) -> list[tuple[Any, Any]]:
-    """Return extractor and head of each stage; a cascade keeps lists of them, and not every detector has masks."""
-    if not getattr(roi_head, f"with_{name}"):
-        return []
-    extractor, head = getattr(roi_head, f"{name}_roi_extractor"), getattr(roi_head, f"{name}_head")
-    return list(zip(extractor, head, strict=True)) if isinstance(head, nn.ModuleList) else [(extractor, head)]
 
 
 def _row(part: str, module: nn.Module, macs: int, fused: int | None = None) -> dict[str, Any]:

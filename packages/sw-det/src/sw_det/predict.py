@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 from sw_det.coco import QuietCocoDataset
 from sw_det.masks import run_lengths
 from sw_sparse.errors import InputError
+from sw_sparse.openmmlab.colours import class_colours
 
 THRESHOLD = 0.3  # instances with a lower score are left out
 OPACITY = 0.45  # of the colours laid over an image
@@ -69,7 +69,9 @@ def _detect(model: Any, pipeline: Compose, file: Path, number: int) -> Any:
 def _draw(image: Image.Image, instances: Any, classes: Sequence[str]) -> Image.Image:
     picture = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
     if len(instances):
-        colours: Any = [_colour(int(label)) for label in instances.labels]
+        instances = instances[instances.scores.argsort()]  # the surest last, on top
+        palette = class_colours(len(classes))
+        colours: Any = [palette[label] for label in instances.labels]
         names = [f"{classes[n]} {score:.2f}" for n, score in zip(instances.labels, instances.scores, strict=True)]
         if "masks" in instances:
             picture = draw_segmentation_masks(picture, instances.masks.bool(), OPACITY, colours)
@@ -77,12 +79,6 @@ def _draw(image: Image.Image, instances: Any, classes: Sequence[str]) -> Image.I
             picture, instances.bboxes, names, colours, width=2, label_colors="white", fill_labels=True
         )
     return Image.fromarray(picture.permute(1, 2, 0).numpy())
-
-
-def _colour(label: int) -> tuple[int, int, int]:
-    """Return a class's colour: hues a golden section apart, so that neighbours differ."""
-    red, green, blue = colorsys.hsv_to_rgb(label * 0.618034 % 1, 0.9, (0.95, 0.75)[label % 2])
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _annotation(instance: Any, image: int, number: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sw_models.export import SUFFIXES, export_model
+from sw_models.export import Format, export_model
 from sw_sparse.errors import InputError
 
 
@@ -26,14 +26,12 @@ class NormalisedSegmenter(nn.Module):
         return F.interpolate(scores, images.shape[2:], mode="bilinear", align_corners=False)
 
 
-def export(segmenter: nn.Module, path: Path, form: str, size: int) -> float:
+def export(segmenter: nn.Module, path: Path, form: Format, size: int) -> float:
     """Write a segmenter to a file and return the largest difference of its output, as a share of the largest.
 
     Raises:
-        InputError: the format is unknown, or the file's output differs.
+        InputError: the file's output differs.
     """
-    if form not in SUFFIXES:
-        raise InputError(f"--format: got {form}, want one of {', '.join(SUFFIXES)}")
     try:
         return export_model(NormalisedSegmenter(segmenter), path, form, size)
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from sw_sparse.errors import InputError
+from sw_sparse.openmmlab.colours import class_colours
 
 SPLITS = {"training": ("training", "train"), "validation": ("validation", "val")}
 IGNORED = 255  # no class: such pixels are neither trained on nor counted
@@ -39,7 +39,7 @@ class SegFolder:
     @property
     def palette(self) -> list[tuple[int, int, int]]:
         """A colour for each class; one that is called background is black."""
-        found = colours(len(self.classes))
+        found = class_colours(len(self.classes))
         return [(0, 0, 0) if name == "background" else colour for name, colour in zip(self.classes, found, strict=True)]
 
     def pairs(self, split: str) -> list[tuple[Path, Path]]:
@@ -76,15 +76,6 @@ def read_folder(path: Path) -> SegFolder:
                     f" {first} to {len(classes) + first - 1}"
                 )
     return SegFolder(path, maps, classes)
-
-
-def colours(count: int) -> list[tuple[int, int, int]]:
-    """Return colours that differ as much as so many can: hues by the golden angle, in three brightnesses."""
-    found = []
-    for i in range(count):
-        red, green, blue = colorsys.hsv_to_rgb(i * 0.381966 % 1, 0.75, (0.95, 0.7, 0.5)[i % 3])
-        found.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return found
 
 
 def _class_names(path: Path) -> tuple[str, ...]:

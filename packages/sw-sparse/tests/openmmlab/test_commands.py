@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -82,6 +83,7 @@ def test_configurations_are_listed_and_shown(run, task, tmp_path):
         (("test", "--checkpoint", "absent.pth"), "no config.py beside absent.pth"),
         (("predict", "absent.png"), "absent.png is no image file"),
         (("export", "absent/model.onnx"), "there is no folder"),
+        (("export", "model.pdf", "--format", "pdf"), "--format: got pdf, want one of onnx"),
         (("convert", "absent.pth", "new.pth", "--config", "toy"), "no file absent.pth"),
     ],
 )
@@ -100,6 +102,16 @@ def test_nothing_is_written_over(run, trained, tmp_path):
     assert run("export", tmp_path / "there" / "file.onnx")[0] == 2
     assert run("predict", tmp_path / "a.png", "--out", tmp_path / "there")[0] == 2
     assert (tmp_path / "there" / "file.onnx").read_text() == "mine"
+
+
+def test_a_package_that_writing_a_format_needs_is_named(task, run, trained, tmp_path):
+    def export(*_):
+        raise ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime")
+
+    app = build_app(dataclasses.replace(task, export=export))
+    result = CliRunner().invoke(app, ["export", "model.onnx"])
+    assert result.exit_code == 2
+    assert result.stderr == "error: --format: onnx needs onnxruntime, which pip install 'sw-toy[onnx]' brings\n"
 
 
 def test_help_waits_for_no_heavy_import():

@@ -1,40 +1,22 @@
 """Cascade Mask R-CNN on ShiftwiseNet-T by the published recipe: 36 epochs of COCO at two images on each of 8 GPUs."""
 
-_base_ = ["_base_/coco.py", "_base_/runtime.py"]
+_base_ = ["_base_/models/rcnn.py", "_base_/coco.py", "_base_/runtime.py"]
 
 model = dict(
     type="CascadeRCNN",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(
-        type="ShiftwiseBackbone", model="shiftwise_tiny", drop_path_rate=0.4, sync_bn=True, out_indices=(0, 1, 2, 3)
-    ),
-    neck=dict(type="FPN", in_channels=[80, 160, 320, 640], out_channels=256, num_outs=5),
+    backbone=dict(model="shiftwise_tiny", drop_path_rate=0.4, sync_bn=True),
+    neck=dict(in_channels=[80, 160, 320, 640], out_channels=256),
     rpn_head=dict(
-        type="RPNHead",
         in_channels=256,
         feat_channels=256,
-        anchor_generator=dict(type="AnchorGenerator", scales=[8], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64]),
-        bbox_coder=dict(type="DeltaXYWHBBoxCoder", target_means=[0.0] * 4, target_stds=[1.0] * 4),
-        loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
+        anchor_generator=dict(scales=[8]),
         loss_bbox=dict(type="SmoothL1Loss", beta=1 / 9, loss_weight=1.0),
     ),
     roi_head=dict(
         type="CascadeRoIHead",
         num_stages=3,
         stage_loss_weights=[1, 0.5, 0.25],
-        bbox_roi_extractor=dict(
-            type="SingleRoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=0),
-            out_channels=256,
-            featmap_strides=[4, 8, 16, 32],
-        ),
+        bbox_roi_extractor=dict(roi_layer=dict(sampling_ratio=0), out_channels=256),
         bbox_head=[
             dict(
                 type="ConvFCBBoxHead",
@@ -54,37 +36,12 @@ model = dict(
             )
             for s in (0.1, 0.05, 1 / 30)
         ],
-        mask_roi_extractor=dict(
-            type="SingleRoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=0),
-            out_channels=256,
-            featmap_strides=[4, 8, 16, 32],
-        ),
-        mask_head=dict(
-            type="FCNMaskHead",
-            num_convs=4,
-            in_channels=256,
-            conv_out_channels=256,
-            num_classes=80,
-            loss_mask=dict(type="CrossEntropyLoss", use_mask=True, loss_weight=1.0),
-        ),
+        mask_roi_extractor=dict(roi_layer=dict(sampling_ratio=0), out_channels=256),
+        mask_head=dict(num_convs=4, in_channels=256, conv_out_channels=256),
     ),
     train_cfg=dict(
-        rpn=dict(
-            assigner=dict(
-                type="MaxIoUAssigner",
-                pos_iou_thr=0.7,
-                neg_iou_thr=0.3,
-                min_pos_iou=0.3,
-                match_low_quality=True,
-                ignore_iof_thr=-1,
-            ),
-            sampler=dict(type="RandomSampler", num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
-            allowed_border=0,
-            pos_weight=-1,
-            debug=False,
-        ),
-        rpn_proposal=dict(nms_pre=2000, max_per_img=2000, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0),
+        rpn=dict(sampler=dict(num=256), allowed_border=0),
+        rpn_proposal=dict(nms_pre=2000, max_per_img=2000),
         rcnn=[
             dict(
                 assigner=dict(
@@ -103,10 +60,7 @@ model = dict(
             for iou in (0.5, 0.6, 0.7)
         ],
     ),
-    test_cfg=dict(
-        rpn=dict(nms_pre=1000, max_per_img=1000, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0),
-        rcnn=dict(score_thr=0.05, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100, mask_thr_binary=0.5),
-    ),
+    test_cfg=dict(rpn=dict(nms_pre=1000, max_per_img=1000)),
 )
 
 # Half of the images are resized; the others are resized, cropped and resized again, so that small parts grow.

@@ -29,6 +29,8 @@ OptionsOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
+FORMATS = ("onnx", "torchscript", "exported")
+
 
 def build_app(task: Task) -> typer.Typer:
     """Return the program of a task: train, test, predict, flops, show-config, export, convert."""
@@ -173,19 +175,26 @@ def build_app(task: Task) -> typer.Typer:
         out: Annotated[Path, typer.Argument(help="The new file.")],
         run: RunOption = None,
         checkpoint: CheckpointOption = None,
-        form: Annotated[str, typer.Option("--format", help="onnx, torchscript or exported.")] = "onnx",
+        form: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")] = "onnx",
         size: Annotated[int, typer.Option(min=32, help="Height and width of the images.")] = 512,
         options: OptionsOption = None,
         as_json: JsonOption = False,
     ) -> None:
         """Write the model in deployed form, run the file, and compare it with the model."""
+        if form not in FORMATS:
+            raise InputError(f"--format: got {form}, want one of {', '.join(FORMATS)}")
         _want_new(out)
         config, folder = _find_run(task, run, checkpoint)
         cfg = load_config(task, config, options or ())
         from sw_sparse.openmmlab.experiment import find_checkpoint, load_model
 
         model = load_model(cfg, checkpoint or find_checkpoint(folder))
-        difference = task.export(model.cpu(), out, form, size)
+        try:
+            difference = task.export(model.cpu(), out, form, size)
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"--format: {form} needs {error.name}, which pip install '{task.command}[onnx]' brings"
+            ) from error
         _print({"file": str(out), "format": form, "relative difference": difference}, as_json, "export")
 
     @app.command()

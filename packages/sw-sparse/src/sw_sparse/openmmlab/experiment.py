@@ -270,6 +270,7 @@ def _tidy_terminal(runner: Runner) -> Iterator[None]:
     try:
         with warnings.catch_warnings(), redirect_stdout(sys.stderr):
             warnings.filterwarnings("ignore", category=UserWarning, module=r"mm(cv|det|engine|seg)\.")
+            warnings.filterwarnings("ignore", message="torch.meshgrid")  # they call it as PyTorch 1 had it
             yield
     finally:
         for hook in runner.hooks:

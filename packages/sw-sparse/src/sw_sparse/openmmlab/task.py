@@ -34,7 +34,7 @@ class Task:
             "MACs, fused" (as computed here, where "MACs" counts the layers as they are defined); the parts add up.
         complexity_size: height and width for which complexities were published.
         export: ``(model, file, format, size)``: writes a deployed form ("onnx", "torchscript" or "exported") for square
-            images, checks it, and returns the largest difference to the model as a share of the largest output.
+            images, runs the file, and returns the largest difference between what it and the model find, as a share.
     """
 
     command: str

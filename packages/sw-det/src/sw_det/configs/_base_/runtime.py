@@ -1,4 +1,4 @@
-"""What every training run shares."""
+"""What every training run shares, besides MMEngine's own defaults."""
 
 custom_imports = dict(imports=["sw_det.registration"], allow_failed_imports=False)
 default_scope = "mmdet"
@@ -9,14 +9,8 @@ env_cfg = dict(
     dist_cfg=dict(backend="nccl"),
 )
 default_hooks = dict(
-    timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50),
-    param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=3, save_best="bbox/mAP"),
-    sampler_seed=dict(type="DistSamplerSeedHook"),
 )
 visualizer = dict(type="DetLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")], name="visualizer")
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)
-log_level = "INFO"
-load_from = None
-resume = False

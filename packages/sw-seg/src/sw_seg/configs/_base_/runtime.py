@@ -1,6 +1,6 @@
-"""What every run shares."""
+"""What every training run shares, besides MMEngine's own defaults."""
 
-custom_imports = dict(imports=["sw_seg"], allow_failed_imports=False)
+custom_imports = dict(imports=["sw_seg.registration"], allow_failed_imports=False)
 default_scope = "mmseg"
 
 env_cfg = dict(
@@ -9,16 +9,8 @@ env_cfg = dict(
     dist_cfg=dict(backend="nccl"),
 )
 default_hooks = dict(
-    timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=16_000, max_keep_ckpts=3, save_best="mIoU"),
-    sampler_seed=dict(type="DistSamplerSeedHook"),
 )
-custom_hooks = []
 visualizer = dict(type="SegLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")], name="visualizer")
 log_processor = dict(by_epoch=False)
-log_level = "INFO"
-randomness = dict(seed=0)
-load_from = None
-resume = False

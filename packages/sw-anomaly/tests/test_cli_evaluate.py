@@ -91,16 +91,20 @@ def test_a_checkpoint_of_something_else(run, tiny_root, tmp_path):
     assert "weights.pth is not a safetensors file" in refusal(run("eval", "--category", "disc", *arguments))
 
 
-def test_a_checkpoint_of_another_category_or_model(run, tiny_root, tmp_path):
+def test_a_checkpoint_that_is_not_as_asked(run, tiny_root, tmp_path):
     run("train", "--category", "disc", "--data", tiny_root)
     checkpoint = tmp_path / "runs" / "disc" / "001" / "checkpoint.safetensors"
     (tiny_root / "disc").rename(tiny_root / "plate")
     arguments = ("--data", tiny_root, "--checkpoint", checkpoint)
     assert "is for the category 'disc'; 'plate' is wanted" in refusal(run("eval", "--category", "plate", *arguments))
     (tiny_root / "plate").rename(tiny_root / "disc")
-    assert "is for the model 'swnano'; 'vanilla' is wanted" in refusal(
-        run("eval", "--category", "disc", *arguments, "--model", "vanilla")
-    )
+    for option, asked, about in (
+        ("--model", "vanilla", "model 'swnano'; 'vanilla'"),
+        ("--seed", 3, "seed 0; 3"),
+        ("--image-size", 96, "image_size 64; 96"),
+    ):
+        refused = refusal(run("eval", "--category", "disc", *arguments, option, asked))
+        assert f"is for the {about} is wanted" in refused
 
 
 QUICK = ("--method", "bank", "--image-size", "64")

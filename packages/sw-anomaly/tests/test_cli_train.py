@@ -36,7 +36,7 @@ def test_an_interrupted_training_is_continued(run, tiny_root, tmp_path, monkeypa
     ("arguments", "message"),
     [
         (("--model", "resnet"), "--model is 'resnet'; one of swnano,"),
-        (("--method", "magic"), "--method is 'magic'; one of auto, unet, bank, unet+bank, patchcore is wanted"),
+        (("--method", "magic"), "--method is 'magic'; one of auto, unet, unet+bank, bank, patchcore is wanted"),
         (("--align", "on"), "--align is 'on'; one of auto, off is wanted"),
         (("--protocol", "cheating"), "one of unsupervised, supervised, published is wanted"),
         (("--image-size", 100), "a multiple of 32 from 64 is wanted"),

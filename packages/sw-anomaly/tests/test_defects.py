@@ -40,6 +40,20 @@ def test_every_shape_with_every_filling_makes_defects(monkeypatch, shape, fillin
     assert len(set(areas)) > 4
 
 
+def test_defects_have_colours_where_there_are_any_and_only_there():
+    grey = np.repeat(np.clip(part_image()[..., :1], 0, 1), 3, axis=2)
+    for seed in range(40):
+        result, _ = add_defects(grey, grey, find_part(grey), np.random.default_rng(seed))
+        np.testing.assert_allclose(result, result[..., :1].repeat(3, axis=2), atol=1e-6)
+    coloured = grey * np.float32([1, 0.8, 0.6])
+    tints = []
+    for seed in range(40):
+        result, mask = add_defects(coloured, coloured, find_part(coloured), np.random.default_rng(seed))
+        red, green, _ = (result[mask] - coloured[mask]).mean(axis=0)
+        tints.append(green > red + 0.02)
+    assert 3 < sum(tints) < 30
+
+
 def test_equal_generators_give_equal_defects_and_the_global_one_is_left_alone():
     image = np.clip(part_image(), 0, 1)
     state = np.random.get_state()[1].tolist()  # noqa: NPY002 (the one under test)

@@ -18,7 +18,7 @@ import torch
 
 from sw_anomaly import methods, training
 from sw_anomaly.dataset import Category, read_category
-from sw_anomaly.detector import TrainedDetector
+from sw_anomaly.detector import DetectorInfo, TrainedDetector
 from sw_anomaly.errors import InputError
 from sw_anomaly.evaluation import Evaluation, evaluate
 from sw_anomaly.files import write_atomically
@@ -103,9 +103,9 @@ def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda t
         run, seconds["training"] = fit_run(images, request.options, request.out, progress, tell)
         checkpoint = run / CHECKPOINT
     detector = methods.load_detector(checkpoint)
-    _check_is_as_asked(checkpoint, detector, request)
-    tell(f"Using {checkpoint}")
     info = detector.info
+    _check_is_as_asked(checkpoint, info, request)
+    tell(f"Using {checkpoint}")
     split = make_split(images, info.protocol, info.seed)
     if not info.protocol.leaky:
         check_unseen(split.test, info.seen)
@@ -142,14 +142,21 @@ def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda t
     return Outcome(run, result, section, evaluation)
 
 
-def _check_is_as_asked(checkpoint: Path, detector: TrainedDetector, request: Request) -> None:
-    for name, wanted in (("category", request.category), *request.options.items()):
-        has = getattr(detector.info, name, wanted)
-        if name in ("protocol", "defects", "known_type"):
-            has = {"protocol": "name"}.get(name, name)
-            has = getattr(detector.info.protocol, has)
-        if has != wanted and wanted != "auto":
-            raise InputError(f"checkpoint {checkpoint} is for the {name} {has!r}; {wanted!r} is wanted")
+def _check_is_as_asked(checkpoint: Path, info: DetectorInfo, request: Request) -> None:
+    protocol = info.protocol
+    has = {
+        "category": info.category,
+        "method": info.method,
+        "model": info.model,
+        "protocol": protocol.name,
+        "defects": protocol.defects,
+        "known_type": protocol.known_type,
+        "image_size": info.framing.image_size,
+        "seed": info.seed,
+    }
+    for name, wanted in {"category": request.category, **request.options}.items():
+        if name in has and wanted not in ("auto", has[name]):
+            raise InputError(f"checkpoint {checkpoint} is for the {name} {has[name]!r}; {wanted!r} is wanted")
 
 
 def _describe_protocol(protocol: Protocol) -> str:

@@ -124,15 +124,20 @@ def _donated(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
 
 
 def _texture(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
-    """Noise around the colour of the place, a colour of another image made brighter or darker, or any grey."""
+    """Noise around the colour of the place, a colour of another image made brighter or darker, or any colour."""
     place = rng.integers(spot.donor.shape[:2])
-    colours = (spot.window.mean(axis=(0, 1)), spot.donor[tuple(place)] + rng.normal(0, 0.2), np.full(3, rng.uniform()))
+    any_colour = np.full(3, rng.uniform()) if _is_grey(spot.donor) else rng.uniform(size=3)
+    colours = (spot.window.mean(axis=(0, 1)), spot.donor[tuple(place)] + rng.normal(0, 0.2), any_colour)
     grain = _noise(spot.shape.shape, np.exp(rng.uniform(0, np.log(12))), rng)
     return colours[rng.integers(3)] + rng.uniform(0.02, 0.3) * grain[..., None]
 
 
 def _shade(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
-    return spot.window + rng.uniform(0.08, 0.4) * rng.choice([-1, 1])
+    """Brighter or darker; half of the time, where there are colours, of another tint, too."""
+    change = rng.uniform(0.08, 0.4) * rng.choice([-1, 1])
+    if _is_grey(spot.donor) or rng.random() < 0.5:
+        return spot.window + change
+    return spot.window + change * rng.uniform(-1, 1, size=3)
 
 
 def _displace(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
@@ -152,6 +157,11 @@ def _missing(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
 
 SHAPES = {_blob: 0.5, _rectangle: 0.25, _stroke: 0.25}
 FILLINGS = {_elsewhere: 0.2, _donated: 0.15, _texture: 0.25, _shade: 0.15, _displace: 0.15, _missing: 0.1}
+
+
+def _is_grey(image: np.ndarray) -> bool:
+    """Whether an image comes from a camera without colours, in which no defect has any."""
+    return bool((image == image[..., :1]).all())
 
 
 def _choose(among: Mapping[Drawing, float], rng: np.random.Generator) -> Drawing:

@@ -162,8 +162,13 @@ def smooth_map(maps: Tensor, image_size: int) -> Tensor:
 
 def score(heat: np.ndarray, image_size: int) -> float:
     """The mean of the highest values in the heat, float32 [h, w], of a view."""
-    count = min(max(round(SCORED_SHARE * image_size**2), 1), heat.size)
+    count = scored(heat.size, image_size)
     return float(np.partition(heat.ravel(), -count)[-count:].mean())
+
+
+def scored(pixels: int, image_size: int) -> int:
+    """How many of the pixels of a view count for its score."""
+    return min(max(round(SCORED_SHARE * image_size**2), 1), pixels)
 
 
 def calibrate(inspections: Sequence[Inspection], masks: Sequence[np.ndarray]) -> Thresholds:

@@ -16,13 +16,16 @@ from PIL import Image
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-GAP = 4  # gaps of twice as many pixels in an outline are closed, in images of 320
+NORMAL_SIDE = 320  # pixels of the longer side, for which the following is said in pixels
+GAP = 4  # gaps of twice as many pixels in an outline are closed
 CONTRAST = 25  # grey levels by which a part must differ from its ground
 AREA = (0.01, 0.5)  # share of the image that a part may cover
+ENDS = 0.005  # share of the part that may lie beyond each of its ends
 ELONGATION = 1.5  # a part has a definite axis if its deviation along it is this often that across it
 DEFINITE = 0.95  # share of the images in which a part with a definite axis must be found
 IMPROVEMENT = 0.8  # parts are aligned if that lowers their spread below this share of what it was
 MARGIN = 0.03  # ground shown around a part, relative to the longer side of the image
+DARKEST = 32  # added to grounds, for dark ones would be divided by
 MULTIPLE = 16  # of which the sides of crops are multiples
 
 
@@ -78,26 +81,26 @@ def find_pose(image: np.ndarray) -> Pose | None:
         return None
     axis = axes[:, 1]
     along, across = (places - middle) @ axis, (places - middle) @ _across(axis)
-    first, last = np.quantile(along, [0.005, 0.995])
+    first, last = np.quantile(along, [ENDS, 1 - ENDS])
     if ((along - (first + last) / 2) * across**2).sum() > 0:  # the heavier end is at `last`
         axis, first, last = -axis, -last, -first
-    width = 2 * np.quantile(np.abs(across), 0.995)
+    width = 2 * np.quantile(np.abs(across), 1 - ENDS)
     return Pose(middle + first * axis, axis, last - first, width, ground, silhouette)
 
 
 def _silhouette(image: np.ndarray, ground: np.ndarray) -> np.ndarray | None:
     """Where the part is, bool [H, W]: what sharp edges enclose. Shadows have soft ones."""
-    grain = max(image.shape) / 320
+    grain = max(image.shape) / NORMAL_SIDE
     difference = np.abs(image - ground.astype(np.float32)).max(axis=2)
     steepness = ndimage.gaussian_gradient_magnitude(difference, grain)
-    reach = round(GAP * grain)
+    reach = max(round(GAP * grain), 1)
     edges = np.pad(steepness > threshold_otsu(steepness), reach + 1)
     edges = ndimage.binary_closing(edges, iterations=reach)[reach + 1 : -reach - 1, reach + 1 : -reach - 1]
     regions, count = ndimage.label(ndimage.binary_fill_holes(edges))
     if not count:
         return None
     largest = regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
-    largest = ndimage.binary_opening(largest, iterations=reach // 2)
+    largest = ndimage.binary_opening(largest, iterations=max(reach // 2, 1))
     if not AREA[0] < largest.mean() < AREA[1]:
         return None
     return largest if difference[largest].mean() - difference[~largest].mean() > CONTRAST else None
@@ -111,7 +114,7 @@ def take(image: np.ndarray, pose: Pose, crop: Crop) -> np.ndarray:
     matrix, origin = _crop_to_image(pose, crop)
     fill = tuple(int(level) for level in np.rint(pose.ground))
     cut = _warp(Image.fromarray(image), (crop.height, crop.width), matrix, origin, Image.Resampling.BICUBIC, fill)
-    gain = (np.array(crop.ground) + 32) / (pose.ground + 32)  # without a bound dark grounds would be divided by
+    gain = (np.array(crop.ground) + DARKEST) / (pose.ground + DARKEST)
     return np.clip(np.rint(cut * gain), 0, 255).astype(np.uint8)
 
 

@@ -23,20 +23,7 @@ from sw_anomaly.cli.app import (
     progress_bars,
     screen,
 )
-from sw_anomaly.cli.train import (
-    AlignOption,
-    BackboneOption,
-    DefectsOption,
-    EpochsOption,
-    ImageSizeOption,
-    KnownTypeOption,
-    MethodOption,
-    ModelOption,
-    ProtocolOption,
-    SeedOption,
-    WeightsOption,
-    fit_options,
-)
+from sw_anomaly.cli.fitting import with_fit_options
 from sw_anomaly.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,23 +33,14 @@ if TYPE_CHECKING:
 
 @app.command(name="eval")
 @bad_input_in_one_line
+@with_fit_options
 def evaluate(
+    options: dict[str, Any],
     category: CategoryOption,
     data: DataOption = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="From sw-anomaly train. Default: the newest one in --out that is as asked.")
     ] = None,
-    method: MethodOption = None,
-    model: ModelOption = None,
-    backbone: BackboneOption = None,
-    weights: WeightsOption = None,
-    align: AlignOption = None,
-    protocol: ProtocolOption = None,
-    defects: DefectsOption = None,
-    known_type: KnownTypeOption = None,
-    epochs: EpochsOption = None,
-    image_size: ImageSizeOption = None,
-    seed: SeedOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of runs, of --seed and the seeds after it.")] = 1,
     memory: Annotated[
         float | None,
@@ -75,9 +53,6 @@ def evaluate(
 
     Several categories (--category all) or seeds are evaluated in parallel processes.
     """
-    options = fit_options(
-        method, model, backbone, weights, align, protocol, defects, known_type, epochs, image_size, seed
-    )
     from sw_anomaly.benchmark import Request, run_one
     from sw_anomaly.dataset import list_categories
 

@@ -16,7 +16,7 @@ from sw_anomaly.errors import InputError
 @app.command()
 @bad_input_in_one_line
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="From sw-anomaly train --align off.")],
+    checkpoint: Annotated[Path, typer.Argument(help="From sw-anomaly train.")],
     file: Annotated[Path, typer.Argument(help="The ONNX file to write, such as bottle.onnx.")],
     as_json: JsonOption = False,
 ) -> None:

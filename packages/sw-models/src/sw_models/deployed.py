@@ -53,7 +53,7 @@ class FusedShiftwiseBlock(nn.Module):
         """
         rep = len(self.bias)
         processed = stripe_conv2d_fused(x[:, :rep], self.horizontal, self.vertical, self.bias, self.anchor)
-        copied = torch.addcmul(self.ghost_shift[:, None, None], x[:, rep:], self.ghost_scale[:, None, None])
+        copied = x[:, rep:] * self.ghost_scale[:, None, None] + self.ghost_shift[:, None, None]
         y = torch.cat([processed, copied], dim=1)
         y = y.mul_(self.excite(self.squeeze(y.mean((2, 3))).relu_()).sigmoid_()[:, :, None, None])
 

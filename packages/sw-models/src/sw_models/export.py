@@ -55,13 +55,16 @@ def export_model(model: nn.Module, path: Path, form: Format, size: int = 224) ->
     return difference
 
 
+def _any_batch() -> dict[int, Any]:
+    return {0: torch.export.Dim("batch", min=1, max=2**20)}  # torch 2.6 cannot do without an upper bound
+
+
 def _write_onnx(model: nn.Module, images: Tensor, path: Path) -> Tensor:
     import onnxruntime
 
-    batch = {0: torch.export.Dim("batch", min=1)}
     torch.onnx.export(
         model, (images,), path, input_names=["image"], output_names=["logits"], dynamo=True, external_data=False,
-        dynamic_shapes=(batch,), verbose=False,
+        dynamic_shapes=(_any_batch(),), verbose=False,
     )  # fmt: skip
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return torch.from_numpy(np.asarray(session.run(None, {"image": images.numpy()})[0]))
@@ -73,8 +76,7 @@ def _write_torchscript(model: nn.Module, images: Tensor, path: Path) -> Tensor:
 
 
 def _write_exported(model: nn.Module, images: Tensor, path: Path) -> Tensor:
-    batch = {0: torch.export.Dim("batch", min=1)}
-    torch.export.save(torch.export.export(model, (images,), dynamic_shapes=(batch,)), path)
+    torch.export.save(torch.export.export(model, (images,), dynamic_shapes=(_any_batch(),)), path)
     return torch.export.load(path).module()(images)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from timm.layers import LayerNorm2d, get_device_dtype
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from sw_models.staged import StagedNet
@@ -28,10 +28,12 @@ class NormedFeatures(nn.Module):
         self.backbone = backbone
         self.out_indices = sorted(out_indices)
         self.feature_info: list[dict[str, Any]] = [backbone.feature_info[i] for i in self.out_indices]
-        dd = get_device_dtype(backbone)
-        self.norms = nn.ModuleDict(
-            {str(i): LayerNorm2d(backbone.feature_info[i]["num_chs"], **dd) for i in self.out_indices}
-        )
+        like = next(backbone.parameters())
+        norms = {
+            str(i): LayerNorm2d(backbone.feature_info[i]["num_chs"], device=like.device, dtype=like.dtype)
+            for i in self.out_indices
+        }
+        self.norms = nn.ModuleDict(norms)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return one map ``[B, dims[i], H / 2^(i+2), W / 2^(i+2)]`` per index, for images ``[B, in_chans, H, W]``."""

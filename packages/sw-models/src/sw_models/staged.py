@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import NormMlpClassifierHead, calculate_drop_path_rates, get_device_dtype, trunc_normal_
+from timm.layers import NormMlpClassifierHead, calculate_drop_path_rates, trunc_normal_
 from timm.models import build_model_with_cfg, checkpoint_seq, register_notrace_module
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
@@ -116,9 +116,18 @@ class StagedNet(nn.Module):
             reset_other: remove the head's norm too.
         """
         self.num_classes = num_classes
-        dd = get_device_dtype(self)
-        self.head.reset(num_classes, global_pool, reset_other=reset_other, in_features=self.num_features, **dd)
-        self.head_hidden_size = self.head.num_features
+        like = next(self.parameters())
+        head = NormMlpClassifierHead(
+            self.num_features,
+            num_classes,
+            pool_type=self.head.global_pool.pool_type if global_pool is None else global_pool,
+            drop_rate=self.drop_rate,
+            device=like.device,
+            dtype=like.dtype,
+        )
+        head.norm = nn.Identity() if reset_other else self.head.norm
+        self.head = head.train(self.training)
+        self.head_hidden_size = head.num_features
 
     def forward_intermediates(
         self,

@@ -43,7 +43,7 @@ def detector():
 @pytest.fixture(scope="module")
 def exporter():
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(name, reason="the extra sw-anomaly[export] is not installed")
+        pytest.importorskip(name, reason="the extra sw-anomaly[onnx] is not installed")
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def export_detector(detector: TrainedDetector, path: Path) -> Check:
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        raise InputError(f"export needs {', '.join(missing)}; install sw-anomaly[export]")
+        raise InputError(f"export needs {', '.join(missing)}; install sw-anomaly[onnx]")
     decision = Decision(detector).eval()
     checked: list[Check] = []
 

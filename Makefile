@@ -75,7 +75,7 @@ test-third-parties: $(UV) ## segmentation_models_pytorch and anomalib on our bac
 	.venvs/third-parties/bin/python -m pytest -rs packages/sw-models/tests/test_third_parties.py
 
 test-slow: $(UV) ## the tests that take minutes
-	for package in sw-sparse sw-det; do \
+	for package in sw-sparse sw-det sw-seg; do \
 	  UV_PROJECT_ENVIRONMENT=.venvs/$$package $(UV) sync --quiet --package $$package && \
 	  .venvs/$$package/bin/python -m pytest -m slow packages/$$package/tests || exit 1; \
 	done

@@ -54,9 +54,15 @@ def test_tar_files(folder):
     for split in ("train", "val"):
         with tarfile.open(folder / f"{split}.tar", "w") as tar:
             tar.add(folder / split, arcname=".")
-    dataset = open_dataset(recipe(dataset="tar", data_dir=str(folder / "val.tar")), "validation", training=False)
-    assert len(dataset) == 8
-    assert number_of_classes(recipe(data_dir="x"), dataset) == 2
+    (folder / "val" / "cat" / "0.png").unlink()  # from now on the folders hold other images than the tar files
+    settings = recipe(dataset="tar", data_dir=str(folder))
+    train, val = (open_dataset(settings, split, training=False) for split in ("train", "validation"))
+    assert len(train) == len(val) == 8
+    assert number_of_classes(settings, train, val) == 2
+    alone = open_dataset(recipe(dataset="tar", data_dir=str(folder / "val.tar")), "train", training=False)
+    assert alone.filenames() == val.filenames()
+    with pytest.raises(InputError, match="cannot open 'test' of 'tar' at .*: no test.tar there"):
+        open_dataset(settings, "test", training=False)
 
 
 def test_splits_of_other_classes_are_refused(folder):

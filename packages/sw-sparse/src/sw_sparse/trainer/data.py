@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sized
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 
 from sw_sparse.errors import InputError
 from sw_sparse.trainer.recipe import Recipe
+
+SPLIT_NAMES = (("train", "training"), ("validation", "val", "valid", "eval", "evaluation"))  # timm takes all for one
 
 
 class Digits(Dataset):
@@ -55,7 +58,7 @@ def open_dataset(recipe: Recipe, split: str, *, training: bool) -> Dataset:
         try:
             dataset = create_dataset(
                 name,
-                root=recipe.data_dir,
+                root=_location(recipe, split),
                 split=split,
                 is_training=training,
                 batch_size=recipe.batch_size,
@@ -71,6 +74,18 @@ def open_dataset(recipe: Recipe, split: str, *, training: bool) -> Dataset:
         raise InputError(f"data_dir: {split!r} of {recipe.dataset!r} at {recipe.data_dir} is empty")
     dataset.transform = transform_of(recipe, training=training)
     return dataset
+
+
+def _location(recipe: Recipe, split: str) -> str | None:
+    """Return where timm is to look, which does not look for a split among tar files itself."""
+    if recipe.dataset != "tar" or recipe.data_dir is None or not Path(recipe.data_dir).is_dir():
+        return recipe.data_dir
+    names = next((names for names in SPLIT_NAMES if split in names), (split,))
+    files = [Path(recipe.data_dir) / f"{name}.tar" for name in names]
+    found = [str(file) for file in files if file.is_file()]
+    if not found:
+        raise FileNotFoundError(f"no {' or '.join(file.name for file in files)} there")
+    return found[0]
 
 
 def transform_of(recipe: Recipe, *, training: bool) -> Any:

@@ -27,7 +27,7 @@ class Recipe:
     """Every option of a training run. The defaults are the paper's SW-T recipe on 8 GPUs (arXiv 2401.12736)."""
 
     dataset: str = _option("folder", "folder, tar, digits, or timm's name: hfds/..., wds/..., torch/cifar100, ...")
-    data_dir: str | None = _option(None, "where the data are; class folders in train/ and val/, or tar files")
+    data_dir: str | None = _option(None, "where train and val are: folders of class folders, or .tar files")
     train_split: str = _option("train", "split to train on")
     val_split: str = _option("validation", "split to validate on after every epoch")
     test_split: str | None = _option(None, "split to test the final weights on, once")

@@ -109,7 +109,7 @@ def test_a_file_that_disagrees_is_not_kept(detector, exported, tmp_path, monkeyp
 
 def test_without_its_extra_it_says_what_to_install(detector, tmp_path, monkeypatch):
     monkeypatch.setattr("sw_anomaly.export.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"install sw-anomaly\[export\]"):
+    with pytest.raises(InputError, match=r"install sw-anomaly\[onnx\]"):
         export_detector(detector, tmp_path / "disc.onnx")
     assert list(tmp_path.iterdir()) == []
 

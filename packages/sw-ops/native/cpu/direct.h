@@ -6,7 +6,7 @@
 namespace sw::cpu::SW_INSTRUCTION_SET {
 
 // y = start + kernel * x on `Width` neighbouring positions of every line, from `begin` on. For stripes that reach from
-// any position over the whole of its line: every x is loaded once, and meets every output.
+// any position over the whole of its line.
 template <class T, int Width>
 struct DenseTile {
     static void run(const Stripe& stripe, const Vector<T>* taps, const Plane<T>& x, const Plane<T>& start,
@@ -14,19 +14,39 @@ struct DenseTile {
         for (int64_t k = 0; k < stripe.count; ++k) {
             Vector<T> sum[Width];
             start.line(k).from(begin).load(sum);
+            // Lines of a tensor lie too far apart for the processor to foresee the next one.
+            if (y.inside(k + 1)) y.line(k + 1).from(begin).template prefetch_to_write<Width>();
             for (int64_t a = 0; a < stripe.thickness; ++a) {
                 if (!x.inside(k + a - stripe.centre)) continue;
-                Line<T> from = x.line(k + a - stripe.centre);
+                const Line<T> from = x.line(k + a - stripe.centre);
                 const Vector<T>* const first = taps + a * stripe.length + stripe.anchor - begin;
-                for (const Vector<T>* tap = first; tap < first + stripe.extent; ++tap) {
-                    const Vector<T> in = SW_INSTRUCTION_SET::load(from.next());
+                int64_t p = 0;
+                for (; p + Width <= stripe.extent; p += Width) add_square(sum, from.from(p), first + p);
+                for (; p < stripe.extent; ++p) {
+                    const Vector<T> in = SW_INSTRUCTION_SET::load(from.at(p));
                     unroll<Width>([&](auto i) SW_INLINE_LAMBDA {
-                        sum[decltype(i)::value] += in * tap[-decltype(i)::value];
+                        sum[decltype(i)::value] += in * first[p - decltype(i)::value];
                     });
                 }
             }
             y.line(k).from(begin).store(sum);
         }
+    }
+
+private:
+    // As many x as outputs, all in registers while the taps pass by, each loaded once.
+    static SW_INLINE void add_square(Vector<T> (&sum)[Width], const Line<T>& from, const Vector<T>* taps) {
+        Vector<T> in[Width];
+        from.load(in);
+        unroll<2 * Width - 1>([&](auto step) SW_INLINE_LAMBDA {
+            constexpr int distance = decltype(step)::value - (Width - 1);
+            Vector<T> tap = taps[distance];
+            keep_in_order(tap);
+            unroll<Width>([&](auto i) SW_INLINE_LAMBDA {
+                constexpr int q = decltype(i)::value + distance;
+                if constexpr (0 <= q && q < Width) sum[decltype(i)::value] += in[q] * tap;
+            });
+        });
     }
 };
 

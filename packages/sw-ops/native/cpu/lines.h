@@ -59,6 +59,16 @@ struct Line {
             SW_INSTRUCTION_SET::store(at(decltype(i)::value), from[decltype(i)::value]);
         });
     }
+
+    // Fetches the cache lines of the first `Count` vectors.
+    template <int Count>
+    SW_INLINE void prefetch_to_write() const {
+        unroll<Count>([&](auto i) SW_INLINE_LAMBDA {
+            T* const first = at(decltype(i)::value);
+            __builtin_prefetch(first, 1);
+            __builtin_prefetch(first + lanes<T> - 1, 1);
+        });
+    }
 };
 
 // One block of channels of an image or of a kernel: its lines in one of the two directions, wherever they lie.

@@ -23,7 +23,7 @@ SW_INLINE void spread(const Plane<T>& from, int64_t first, const PaddedLines<T>&
     }
 }
 
-// The way back: to = start + f(from).
+// The way back: f adds to `start`.
 template <int Ins, int Outs, class T, class F>
 SW_INLINE void collect(const PaddedLines<T>& from, const Plane<T>& start, const Plane<T>& to, int64_t first,
                        int64_t length, F f) {
@@ -35,9 +35,12 @@ SW_INLINE void collect(const PaddedLines<T>& from, const Plane<T>& start, const 
             in[decltype(i)::value] = from[decltype(i)::value][p];
             keep(in[decltype(i)::value]);
         });
+        unroll<Outs>([&](auto i) SW_INLINE_LAMBDA {
+            out[decltype(i)::value] = load(before[decltype(i)::value].next());
+        });
         f(in, out);
         unroll<Outs>([&](auto i) SW_INLINE_LAMBDA {
-            store(after[decltype(i)::value].next(), load(before[decltype(i)::value].next()) + out[decltype(i)::value]);
+            store(after[decltype(i)::value].next(), out[decltype(i)::value]);
         });
     }
 }
@@ -60,7 +63,7 @@ struct Direct {
     void collect_outputs(const PaddedLines<T>& lines, const Plane<T>& start, const Plane<T>& y, int64_t first,
                          int64_t length) const {
         for (int64_t k = 0; k < thickness; ++k) {
-            collect<1, 1>(lines.from(k), k ? y : start, y, first, length, same);
+            collect<1, 1>(lines.from(k), k ? y : start, y, first, length, added);
         }
     }
 
@@ -69,11 +72,12 @@ struct Direct {
     }
 
     void collect_taps(const PaddedLines<T>& lines, const Plane<T>& zero, const Plane<T>& taps, int64_t length) const {
-        for (int64_t k = 0; k < thickness; ++k) collect<1, 1>(lines.from(k), zero, taps, k, length, same);
+        for (int64_t k = 0; k < thickness; ++k) collect<1, 1>(lines.from(k), zero, taps, k, length, added);
     }
 
 private:
     static constexpr auto same = [](const auto* in, auto* out) SW_INLINE_LAMBDA { out[0] = in[0]; };
+    static constexpr auto added = [](const auto* in, auto* out) SW_INLINE_LAMBDA { out[0] += in[0]; };
 };
 
 // Thickness 3 with half the multiplications: Winograd's F(4, 3), which makes 4 lines of the output from 6
@@ -86,13 +90,13 @@ struct Winograd {
 
     void spread_inputs(const Plane<T>& x, int64_t first, const PaddedLines<T>& lines, int64_t length) const {
         spread<6, 6>(x, first, lines, length, [](const auto* d, auto* out) SW_INLINE_LAMBDA {
-            const auto even_a = d[4] - bb * d[2], odd_a = a * (d[3] - bb * d[1]);
-            const auto even_b = d[4] - aa * d[2], odd_b = b * (d[3] - aa * d[1]);
+            const auto even_a = d[4] - bb * d[2], odd_a = d[3] - bb * d[1];
+            const auto even_b = d[4] - aa * d[2], odd_b = d[3] - aa * d[1];
             out[0] = d[4] - (aa + bb) * d[2] + aa * bb * d[0];
-            out[1] = even_a + odd_a;
-            out[2] = even_a - odd_a;
-            out[3] = even_b + odd_b;
-            out[4] = even_b - odd_b;
+            out[1] = even_a + a * odd_a;
+            out[2] = even_a - a * odd_a;
+            out[3] = even_b + b * odd_b;
+            out[4] = even_b - b * odd_b;
             out[5] = d[5] - (aa + bb) * d[3] + aa * bb * d[1];
         });
     }
@@ -113,12 +117,12 @@ struct Winograd {
     void collect_outputs(const PaddedLines<T>& lines, const Plane<T>& start, const Plane<T>& y, int64_t first,
                          int64_t length) const {
         collect<6, 4>(lines, start, y, first, length, [](const auto* m, auto* out) SW_INLINE_LAMBDA {
-            const auto even_a = m[1] + m[2], odd_a = a * (m[1] - m[2]);
-            const auto even_b = m[3] + m[4], odd_b = b * (m[3] - m[4]);
-            out[0] = m[0] + even_a + even_b;
-            out[1] = odd_a + odd_b;
-            out[2] = aa * even_a + bb * even_b;
-            out[3] = aa * odd_a + bb * odd_b + m[5];
+            const auto even_a = m[1] + m[2], odd_a = m[1] - m[2];
+            const auto even_b = m[3] + m[4], odd_b = m[3] - m[4];
+            out[0] += m[0] + even_a + even_b;
+            out[1] += a * odd_a + b * odd_b;
+            out[2] += aa * even_a + bb * even_b;
+            out[3] += aa * a * odd_a + bb * b * odd_b + m[5];
         });
     }
 
@@ -139,9 +143,9 @@ struct Winograd {
         collect<6, 3>(lines, zero, taps, 0, length, [](const auto* m, auto* out) SW_INLINE_LAMBDA {
             const auto even_a = scale_a * (m[1] + m[2]), odd_a = scale_a * a * (m[1] - m[2]);
             const auto even_b = scale_b * (m[3] + m[4]), odd_b = scale_b * b * (m[3] - m[4]);
-            out[0] = scale_0 * m[0] + even_a + even_b;
-            out[1] = odd_a + odd_b;
-            out[2] = aa * even_a + bb * even_b + m[5];
+            out[0] += scale_0 * m[0] + even_a + even_b;
+            out[1] += odd_a + odd_b;
+            out[2] += aa * even_a + bb * even_b + m[5];
         });
     }
 

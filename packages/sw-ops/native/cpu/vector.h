@@ -39,16 +39,29 @@ SW_INLINE void unroll(F f) {
     unroll(f, std::make_integer_sequence<int, Count>{});
 }
 
+#if defined(__AVX512F__)
+#define SW_REGISTER "+v"
+#elif defined(__SSE2__)
+#define SW_REGISTER "+x"
+#elif defined(__aarch64__)
+#define SW_REGISTER "+w"
+#endif
+
 // Keeps a vector in a register. The compiler would rather load it anew at each use, and a load waits for the stores
 // before it whose addresses have the same lowest bits.
 template <class V>
-SW_INLINE void keep(V& vector) {
-#if defined(__AVX512F__)
-    asm("" : "+v"(vector));
-#elif defined(__SSE2__)
-    asm("" : "+x"(vector));
-#elif defined(__aarch64__)
-    asm("" : "+w"(vector));
+SW_INLINE void keep([[maybe_unused]] V& vector) {
+#ifdef SW_REGISTER
+    asm("" : SW_REGISTER(vector));
+#endif
+}
+
+// The same, and never before what was kept in order before it: the compiler would rather load many vectors at once than
+// leave their registers to others.
+template <class V>
+SW_INLINE void keep_in_order([[maybe_unused]] V& vector) {
+#ifdef SW_REGISTER
+    asm volatile("" : SW_REGISTER(vector));
 #endif
 }
 

@@ -13,7 +13,6 @@ import argparse
 import importlib
 import itertools
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -144,7 +143,9 @@ def operator_speed(batch: int) -> list[dict[str, Any]]:
     for dtype in (torch.bfloat16, torch.float32):
         rows = []
         for shape, measured in zip(
-            bench.TINY_STAGES, bench.measure(batch=batch, device=device, dtype=dtype, repeats=20), strict=True
+            bench.TINY_STAGES,
+            bench.measure(bench.TINY_STAGES, batch=batch, device=device, dtype=dtype, repeats=20),
+            strict=True,
         ):
             plane = batch * shape.channels * shape.size**2 * dtype.itemsize
             floor = {"fused": 2, "three maps": 4, "three maps + backward": 4 + 5}  # maps read and written
@@ -164,6 +165,7 @@ def model_speed(batch: int) -> list[dict[str, Any]]:
     timm = importlib.import_module("timm")
     importlib.import_module("sw_models")
     sw_ops = importlib.import_module("sw_ops")
+    turns = importlib.import_module("sw_ops.turns")
     x = torch.randn(batch, 3, 224, 224, device="cuda").contiguous(memory_format=torch.channels_last)
     found = []
     for backend in ("auto", "torch"):
@@ -187,7 +189,8 @@ def model_speed(batch: int) -> list[dict[str, Any]]:
             runs: dict[str, Callable[[], None]] = {"training": train, "inference": partial(infer, deployed)}
             for name, run in runs.items():
                 torch.cuda.reset_peak_memory_stats()
-                seconds = _seconds(run, calls=10)
+                turns.seconds_per_call(run, calls=2)  # which also chooses convolution algorithms
+                seconds = turns.seconds_per_call(run, calls=10)
                 peak = torch.cuda.max_memory_allocated() / 2**30
                 found.append({"backend": backend, "what": name, "images_per_second": batch / seconds, "peak_gib": peak})
                 print(f"  shiftwise_tiny {name:10} backend {backend:6} {batch / seconds:8.0f} images/s {peak:6.1f} GiB")
@@ -195,22 +198,10 @@ def model_speed(batch: int) -> list[dict[str, Any]]:
 
 
 def _copy_bandwidth() -> float:
+    turns = importlib.import_module("sw_ops.turns")
     source = torch.empty(2**28, dtype=torch.float32, device="cuda")
     target = torch.empty_like(source)
-    return 2 * source.nbytes / _seconds(lambda: target.copy_(source), calls=20)
-
-
-def _seconds(run: Callable[[], object], calls: int) -> float:
-    for _ in range(3):
-        run()
-    times = []
-    for _ in range(calls):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        run()
-        torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return 2 * source.nbytes / turns.seconds_per_call(lambda: target.copy_(source), calls=20)
 
 
 if __name__ == "__main__":

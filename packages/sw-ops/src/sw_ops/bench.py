@@ -1,29 +1,29 @@
-"""Measures the operator beside a dense depthwise 13x13 convolution and the published algorithm, in one run.
-
-All contenders of a shape take turns, so that a machine whose speed drifts changes the figures but not the ratios.
-"""
+"""Measures the operator beside a dense depthwise 13x13 convolution and the published algorithm, in one run."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sw_ops import reference
 from sw_ops.assembly import Stripes, assemble_stripes
-from sw_ops.backend import _C, use_backend
+from sw_ops.backend import _C
 from sw_ops.shift_add import shift_add
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 from sw_ops.table import ShiftTable, slot_count
+from sw_ops.turns import Run, take_turns
 
 _TURN_SECONDS = 5e-3
 DENSE_KERNEL = 13  # the kernel of UniRepLKNet (arXiv 2311.15599), the rival in speed
-DENSE = f"dense {DENSE_KERNEL}x{DENSE_KERNEL}"
+FUSED, THREE_MAPS, TRAINING, BY_TORCH = "fused", "three maps", "three maps + backward", "fused, by PyTorch"
+DENSE, COPY, PUBLISHED = f"dense {DENSE_KERNEL}x{DENSE_KERNEL}", "copy of the input", "published algorithm"
 _PEAK = ("peak", "")
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -67,7 +67,7 @@ class Row:
 
 
 def measure(
-    shapes: Iterable[Shape] = TINY_STAGES,
+    shapes: Iterable[Shape],
     *,
     batch: int = 8,
     device: torch.device,
@@ -75,12 +75,22 @@ def measure(
     repeats: int = 20,
     published: bool = True,
 ) -> Iterator[list[Row]]:
-    """Measure every contender on every shape; yields the rows of each shape as soon as they are known."""
+    """Measure every contender on every shape, in turns; yields the rows of each shape as soon as they are known.
+
+    On the CPU each contender has a process of its own.
+    """
+    contenders = [(name, layout) for layout in LAYOUTS for name in (FUSED, THREE_MAPS, TRAINING, BY_TORCH, DENSE, COPY)]
+    if published:
+        contenders.append((PUBLISHED, "contiguous"))
+    on_cpu = device.type == "cpu"
     for shape in shapes:
-        runs = _contenders(shape, batch, device, dtype, published)
-        if peak_known := device.type == "cpu" and _C is not None:
-            runs[_PEAK] = _multiply_adds
-        seconds = _take_turns(runs, repeats, device)
+        makes = {key: partial(_make, *key, shape, batch, device, dtype) for key in contenders}
+        if peak_known := on_cpu and _C is not None:
+            makes[_PEAK] = partial(_make_peak)
+        taken: dict[tuple[str, str], list[float]] = {}
+        for _, taken in take_turns(makes, repeats, turn_seconds=_TURN_SECONDS, alone=on_cpu):  # noqa: B007 - the last
+            pass
+        seconds = {key: median(each) for key, each in taken.items()}
         peak = _multiply_adds() / seconds.pop(_PEAK) if peak_known else None
         dense = min(s for (name, _), s in seconds.items() if name == DENSE)
         macs = multiply_adds(shape) * batch
@@ -90,12 +100,16 @@ def measure(
                 name,
                 layout,
                 milliseconds=s * 1e3,
-                gmacs=macs / s / 1e9 if name == "fused" else None,
-                of_peak=macs / s / peak if peak and name == "fused" else None,
+                gmacs=macs / s / 1e9 if name == FUSED else None,
+                of_peak=macs / s / peak if peak and name == FUSED else None,
                 of_dense=s / dense,
             )
             for (name, layout), s in seconds.items()
         ]
+
+
+def _make_peak() -> Run:
+    return _multiply_adds
 
 
 def _multiply_adds() -> int:
@@ -137,81 +151,45 @@ def as_json(rows: list[Row], device: torch.device, dtype: torch.dtype, batch: in
     }
 
 
-def _contenders(
-    shape: Shape, batch: int, device: torch.device, dtype: torch.dtype, published: bool
-) -> dict[tuple[str, str], Callable[[], object]]:
+def _make(contender: str, layout: str, shape: Shape, batch: int, device: torch.device, dtype: torch.dtype) -> Run:
+    """Return the function to time, with inputs of its own."""
     generator = torch.Generator().manual_seed(0)
     c, k, anchor = shape.channels, shape.small_kernel, shape.kernel_size // 2
-    table = ShiftTable.shuffled(c, shape.kernel_size, k, n_rep=4)
 
     def random(*sizes: int) -> Tensor:
         return torch.randn(sizes, generator=generator).to(device, dtype)
 
+    x = random(batch, c, shape.size, shape.size).contiguous(memory_format=LAYOUTS[layout])
+    if contender == COPY:
+        return x.clone
+    if contender == DENSE:
+        dense = random(c, 1, DENSE_KERNEL, DENSE_KERNEL)
+        return torch.no_grad()(lambda: F.conv2d(x, dense, padding=DENSE_KERNEL // 2, groups=c))
+
+    table = ShiftTable.shuffled(c, shape.kernel_size, k, n_rep=4)
     small = random(c * table.slots, 1, k, k)
+    if contender == PUBLISHED:
+
+        def published() -> object:
+            paths = [F.conv2d(x, small, padding=k - 1, groups=c) for _ in range(2)]
+            return shift_add(paths[0] + paths[1], table, (shape.size, shape.size))
+
+        return torch.no_grad()(published)
+
     stripes = Stripes(*(t.contiguous() for t in assemble_stripes(small, table)))  # as parameters are
-    bias, dense = random(c), random(c, 1, DENSE_KERNEL, DENSE_KERNEL)
-    runs: dict[tuple[str, str], Callable[[], object]] = {}
-    for layout, memory_format in LAYOUTS.items():
-        x = random(batch, c, shape.size, shape.size).contiguous(memory_format=memory_format)
+    if contender == THREE_MAPS:
+        return torch.no_grad()(lambda: stripe_conv2d(x, *stripes, anchor))
+    if contender == TRAINING:
         upstream = torch.ones_like(x)
         trained = [t.clone().requires_grad_() for t in (x, *stripes)]
 
-        def forward(x: Tensor = x) -> object:
-            return stripe_conv2d(x, *stripes, anchor)
-
-        def fused(x: Tensor = x) -> object:
-            return stripe_conv2d_fused(x, *stripes[:2], bias, anchor)
-
-        def training(trained: list[Tensor] = trained, upstream: Tensor = upstream) -> object:
+        def training() -> object:
             x, horizontal, vertical, square = trained
             maps = stripe_conv2d(x, horizontal, vertical, square, anchor)
             return torch.autograd.grad(maps, trained, [upstream] * 3)
 
-        def dense_forward(x: Tensor = x) -> object:
-            return F.conv2d(x, dense, padding=DENSE_KERNEL // 2, groups=c)
+        return training
 
-        def by_torch(x: Tensor = x) -> object:
-            with use_backend("torch"):
-                return stripe_conv2d_fused(x, *stripes[:2], bias, anchor)
-
-        runs["fused", layout] = torch.no_grad()(fused)
-        runs["three maps", layout] = torch.no_grad()(forward)
-        runs["three maps + backward", layout] = training
-        runs["fused, by PyTorch", layout] = torch.no_grad()(by_torch)
-        runs[DENSE, layout] = torch.no_grad()(dense_forward)
-        runs["copy of the input", layout] = x.clone
-
-    if published:
-        x = random(batch, c, shape.size, shape.size)
-
-        def published_forward() -> object:
-            paths = [F.conv2d(x, small, padding=k - 1, groups=c) for _ in range(2)]
-            return shift_add(paths[0] + paths[1], table, (shape.size, shape.size))
-
-        runs["published algorithm", "contiguous"] = torch.no_grad()(published_forward)
-    return runs
-
-
-def _take_turns(
-    runs: dict[tuple[str, str], Callable[[], object]], repeats: int, device: torch.device
-) -> dict[tuple[str, str], float]:
-    """Return the median seconds per call of each, a few calls of each in turn."""
-    calls = {key: max(1, int(_TURN_SECONDS / _seconds(run, 2, device))) for key, run in runs.items()}
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
-    for _ in range(repeats):
-        for key, run in runs.items():
-            run()  # brings its own data back into the caches
-            seconds[key].append(_seconds(run, calls[key], device))
-    return {key: statistics.median(values) for key, values in seconds.items()}
-
-
-def _seconds(run: Callable[[], object], calls: int, device: torch.device) -> float:
-    """Return the seconds per call, of so many calls in a row."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return (time.perf_counter() - start) / calls
+    bias = random(c)
+    fused = reference.stripe_conv2d_fused if contender == BY_TORCH else stripe_conv2d_fused
+    return torch.no_grad()(lambda: fused(x, *stripes[:2], bias, anchor))

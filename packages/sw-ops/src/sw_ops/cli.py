@@ -67,9 +67,12 @@ def bench(
     on, of = torch.device(device), getattr(torch, dtype)
     rows: list[benchmark.Row] = []
     with Progress(transient=True, auto_refresh=False) as progress:  # a thread that draws would disturb the figures
-        bar = progress.add_task("measuring", total=len(benchmark.TINY_STAGES))
+        shapes = benchmark.TINY_STAGES
+        bar = progress.add_task("measuring", total=len(shapes))
         progress.refresh()
-        for measured in benchmark.measure(batch=batch, device=on, dtype=of, repeats=repeats, published=published):
+        for measured in benchmark.measure(
+            shapes, batch=batch, device=on, dtype=of, repeats=repeats, published=published
+        ):
             rows += measured
             progress.update(bar, advance=1, refresh=True)
     found = benchmark.as_json(rows, on, of, batch)

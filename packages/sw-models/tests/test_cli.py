@@ -73,6 +73,10 @@ def test_sparsity_of_a_published_checkpoint(published, tmp_path):
         (("convert", "absent.pth", "out.pth"), "OUT: got out.pth, want a name that ends in"),
         (("export", "shiftwise_pico", "out.bin", "--format", "tf"), "--format: got tf"),
         (("throughput", "shiftwise_pico", "--precision", "int8"), "--precision: got int8"),
+        (
+            ("throughput", "shiftwise_pico", "--layout", "tiled"),
+            "--layout: got tiled, want contiguous",
+        ),
         (("sparsity", "absent.pth", "--kernel-sizes", "a,b"), "--kernel-sizes: got a,b"),
     ],
 )

@@ -58,7 +58,7 @@ def test_processes_have_as_many_threads_as_this_one(tmp_path: Path) -> None:
     ],
 )
 def test_a_contender_that_fails_is_reported(failing: partial[Any], message: str) -> None:
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(ChildProcessError, match=message):
         list(take_turns({"good": contender(int, "7"), "bad": failing}, turns=1))
 
 

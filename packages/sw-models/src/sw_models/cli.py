@@ -179,6 +179,7 @@ def throughput(
     models: Models,
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Images at a time; may be repeated.")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="float32, bfloat16, float16; may be repeated.")] = None,
+    layout: Annotated[list[str] | None, typer.Option(help="channels_last, contiguous; may be repeated.")] = None,
     train: Annotated[bool, typer.Option(help="Measure a forward and a backward pass too.")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="Measure with torch.compile too.")] = False,
     size: Size = 224,
@@ -188,21 +189,25 @@ def throughput(
     picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure images per second, deployed, all models in turns."""
-    from sw_models.throughput import Setting, Speed, measure
+    """Measure images per second, deployed, all models in turns; on the CPU each in a process of its own."""
+    from sw_models.throughput import LAYOUTS, Setting, Speed, measure
 
     if threads:
         torch.set_num_threads(threads)
     modes = product((False, True) if train else (False,), (False, True) if compiled else (False,))
     settings = [
-        Setting(m, b, p, *mode)
-        for m, b, p, mode in product(models, batch or [8], precision or ["float32"], list(modes))
+        Setting(m, b, p, where, *mode)
+        for m, b, p, where, mode in product(
+            models, batch or [8], precision or ["float32"], layout or ["channels_last"], list(modes)
+        )
     ]
     with _bad_input(), Progress(transient=True) as progress:
         _want_new("--picture", picture)
         for setting in settings:
             if setting.precision not in ("float32", "bfloat16", "float16"):
                 raise ValueError(f"--precision: got {setting.precision}, want float32, bfloat16 or float16")
+            if setting.layout not in LAYOUTS:
+                raise ValueError(f"--layout: got {setting.layout}, want {' or '.join(LAYOUTS)}")
             _create(setting.model, "meta")
         task = progress.add_task("measuring", total=len(settings) * (turns + 1))
         speeds: list[Speed] = []

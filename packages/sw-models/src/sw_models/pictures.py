@@ -42,7 +42,8 @@ def describe(speed: Speed) -> str:
     """Name a setting in a few words."""
     setting = speed.setting
     kind = ("training" if setting.train else "inference") + (", compiled" if setting.compiled else "")
-    return f"{setting.model}, {setting.precision}, batch {setting.batch}, {kind}"
+    where = setting.layout.replace("_", "-")
+    return f"{setting.model}, {setting.precision}, {where}, batch {setting.batch}, {kind}"
 
 
 def draw_sparsity(layers: Sequence[LayerSparsity], path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -12,14 +12,22 @@ import timm
 import torch
 from timm.utils import reparameterize_model
 
+from sw_ops.turns import Run, take_turns
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured: a model, how many images at a time, in which precision, deployed or as one training step."""
+    """What is measured: a model, how many images at a time, in which precision and memory layout.
+
+    Deployed, or as one training step, which is a forward and a backward pass.
+    """
 
     model: str
     batch: int
     precision: str
+    layout: str
     train: bool
     compiled: bool
 
@@ -38,22 +46,15 @@ def measure(
 ) -> Iterator[tuple[int, list[Speed]]]:
     """Run every setting once to warm up, then all of them in turns; yield (runs done, speeds so far) after each run.
 
-    Every run is timed by itself and ends when the device has finished. Inference is in channels-last memory and in
-    the deployed form; training is a forward and a backward pass.
+    Every run is timed by itself and ends when the device has finished. On the CPU every setting has a process of its
+    own.
+
+    Raises:
+        ChildProcessError: if a setting cannot be run on the CPU.
     """
-    runs = {setting: _prepare(setting, size, device) for setting in settings}
-    seconds: dict[Setting, list[float]] = {setting: [] for setting in runs}
-    done = 0
-    for turn in range(turns + 1):
-        for setting, run in runs.items():
-            _synchronise(device)
-            start = time.perf_counter()
-            run()
-            _synchronise(device)
-            if turn:  # the first turn is the warm-up
-                seconds[setting].append(time.perf_counter() - start)
-            done += 1
-            yield done, [_speed(setting, taken) for setting, taken in seconds.items() if taken]
+    makes = {setting: partial(_make, setting, size, device) for setting in settings}
+    for done, seconds in take_turns(makes, turns, alone=device == "cpu"):
+        yield done, [_speed(setting, taken) for setting, taken in seconds.items() if taken]
 
 
 def _speed(setting: Setting, seconds: list[float]) -> Speed:
@@ -61,15 +62,15 @@ def _speed(setting: Setting, seconds: list[float]) -> Speed:
     return Speed(setting, setting.batch / middle, 1000 * middle)
 
 
-def _prepare(setting: Setting, size: int, device: str) -> Callable[[], Any]:
-    dtype = getattr(torch, setting.precision)
+def _make(setting: Setting, size: int, device: str) -> Run:
+    dtype, memory_format = getattr(torch, setting.precision), LAYOUTS[setting.layout]
     model: Any = timm.create_model(setting.model)
-    images = torch.randn(setting.batch, 3, size, size).to(device, memory_format=torch.channels_last)
+    images = torch.randn(setting.batch, 3, size, size).to(device, memory_format=memory_format)
     if setting.train:
-        model = model.to(device, memory_format=torch.channels_last).train()
+        model = model.to(device, memory_format=memory_format).train()
     else:
         deployed: Any = reparameterize_model(model.eval())
-        model = deployed.to(device, dtype, memory_format=torch.channels_last)
+        model = deployed.to(device, dtype, memory_format=memory_format)
         images = images.to(dtype)
     forward: Callable[..., Any] = torch.compile(model) if setting.compiled else model
 
@@ -84,8 +85,3 @@ def _prepare(setting: Setting, size: int, device: str) -> Callable[[], Any]:
         loss.backward()
 
     return step if setting.train else infer
-
-
-def _synchronise(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)

@@ -70,11 +70,14 @@ def bench(
         shapes = benchmark.TINY_STAGES
         bar = progress.add_task("measuring", total=len(shapes))
         progress.refresh()
-        for measured in benchmark.measure(
-            shapes, batch=batch, device=on, dtype=of, repeats=repeats, published=published
-        ):
-            rows += measured
-            progress.update(bar, advance=1, refresh=True)
+        try:
+            for measured in benchmark.measure(
+                shapes, batch=batch, device=on, dtype=of, repeats=repeats, published=published
+            ):
+                rows += measured
+                progress.update(bar, advance=1, refresh=True)
+        except ChildProcessError as error:
+            _fail(str(error))
     found = benchmark.as_json(rows, on, of, batch)
     _print_bench(found)
     if json_file:

@@ -38,7 +38,7 @@ def take_turns(
         After each turn, how many have been taken, those to warm up included, and seconds per call by name and turn.
 
     Raises:
-        RuntimeError: if a contender fails or its process ends.
+        ChildProcessError: if a contender with a process of its own fails, or that process ends.
     """
     with ExitStack() as stack:
         timers = {
@@ -108,9 +108,9 @@ class _Process:
             answer = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join()
-            raise RuntimeError(f"a contender's process ended with code {self._process.exitcode}") from None
+            raise ChildProcessError(f"a contender's process ended with code {self._process.exitcode}") from None
         if isinstance(answer, str):
-            raise RuntimeError(answer)
+            raise ChildProcessError(answer)
         return answer
 
     def close(self) -> None:

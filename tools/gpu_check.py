@@ -189,8 +189,7 @@ def model_speed(batch: int) -> list[dict[str, Any]]:
             runs: dict[str, Callable[[], None]] = {"training": train, "inference": partial(infer, deployed)}
             for name, run in runs.items():
                 torch.cuda.reset_peak_memory_stats()
-                turns.seconds_per_call(run, calls=2)  # which also chooses convolution algorithms
-                seconds = turns.seconds_per_call(run, calls=10)
+                seconds = turns.seconds_per_call(run, calls=20)
                 peak = torch.cuda.max_memory_allocated() / 2**30
                 found.append({"backend": backend, "what": name, "images_per_second": batch / seconds, "peak_gib": peak})
                 print(f"  shiftwise_tiny {name:10} backend {backend:6} {batch / seconds:8.0f} images/s {peak:6.1f} GiB")
@@ -201,7 +200,7 @@ def _copy_bandwidth() -> float:
     turns = importlib.import_module("sw_ops.turns")
     source = torch.empty(2**28, dtype=torch.float32, device="cuda")
     target = torch.empty_like(source)
-    return 2 * source.nbytes / turns.seconds_per_call(lambda: target.copy_(source), calls=20)
+    return 2 * source.nbytes / turns.seconds_per_call(lambda: target.copy_(source), calls=40)
 
 
 if __name__ == "__main__":

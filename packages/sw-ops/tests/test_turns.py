@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,13 @@ def test_a_contender_that_fails_is_reported(failing: partial[Any], message: str)
         list(take_turns({"good": contender(int, "7"), "bad": failing}, turns=1))
 
 
-def test_the_first_of_several_calls_is_not_counted() -> None:
-    calls: list[None] = []
-    assert seconds_per_call(partial(calls.append, None), 3) > 0
-    assert len(calls) == 4
-    seconds_per_call(partial(calls.append, None), 1)
-    assert len(calls) == 5
+@pytest.mark.parametrize("calls", [1, 2, 5])
+def test_the_second_half_of_the_calls_counts(calls: int) -> None:
+    slept: list[float] = []
+
+    def run() -> None:
+        slept.append(0.05 if len(slept) < calls // 2 else 0.001)
+        time.sleep(slept[-1])
+
+    assert 0.001 <= seconds_per_call(run, calls) < 0.05
+    assert len(slept) == calls

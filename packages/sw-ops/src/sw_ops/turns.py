@@ -16,7 +16,6 @@ Run: TypeAlias = Callable[[], object]
 Key = TypeVar("Key", bound=Hashable)
 
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-_REST_SECONDS = 0.02  # the threads of the one before look for more work for so long
 
 
 def take_turns(
@@ -31,7 +30,8 @@ def take_turns(
         contenders: what to time, by name. Each is made where it runs, by calling the partial; with ``alone`` that is
             pickled, so its function must be a module's own.
         turns: of each.
-        turn_seconds: a turn is as many calls as fit into this time. One call where none fits.
+        turn_seconds: a turn is as many calls as fit into this time, of which the second half counts. One call where
+            none fits.
         alone: whether each has a process of its own.
 
     Yields:
@@ -45,6 +45,8 @@ def take_turns(
             key: stack.enter_context(closing(_Process(make) if alone else _Here(make)))
             for key, make in contenders.items()
         }
+        for timer in timers.values():
+            timer.wait()
         calls: dict[Key, int] = {}
         seconds: dict[Key, list[float]] = {key: [] for key in timers}
         done = 0
@@ -54,21 +56,22 @@ def take_turns(
                     seconds[key].append(timer.seconds(calls[key]))
                 else:
                     timer.seconds(1)
-                    calls[key] = max(1, int(turn_seconds / timer.seconds(1))) if turn_seconds else 1
+                    calls[key] = max(1, int(turn_seconds / timer.seconds(2))) if turn_seconds else 1
                 done += 1
                 yield done, seconds
 
 
 def seconds_per_call(run: Run, calls: int) -> float:
-    """Return the mean time of so many calls; where they are several, another one before them is not counted."""
-    if calls > 1:
+    """Return the mean time of the second half of so many calls, or of the only one."""
+    for _ in range(calls // 2):  # while caches, clocks and threads get used to it
         run()
     _synchronise()
+    counted = calls - calls // 2
     start = time.perf_counter()
-    for _ in range(calls):
+    for _ in range(counted):
         run()
     _synchronise()
-    return (time.perf_counter() - start) / calls
+    return (time.perf_counter() - start) / counted
 
 
 def _synchronise() -> None:
@@ -82,6 +85,9 @@ class _Here:
     def __init__(self, make: partial[Run]) -> None:
         self._run = make()
 
+    def wait(self) -> None:
+        pass
+
     def seconds(self, calls: int) -> float:
         return seconds_per_call(self._run, calls)
 
@@ -90,7 +96,7 @@ class _Here:
 
 
 class _Process:
-    """A contender in a process of its own, which times ``calls`` calls whenever it is sent that number."""
+    """A contender in a process of its own; it times so many calls whenever it is sent a number."""
 
     def __init__(self, make: partial[Run]) -> None:
         context: Any = multiprocessing.get_context(_METHOD)
@@ -101,12 +107,17 @@ class _Process:
         self._process.start()
         theirs.close()
 
+    def wait(self) -> None:
+        self._receive()
+
     def seconds(self, calls: int) -> float:
-        time.sleep(_REST_SECONDS)
+        self._pipe.send(calls)
+        return self._receive()
+
+    def _receive(self) -> float:
         try:
-            self._pipe.send(calls)
             answer = self._pipe.recv()
-        except (EOFError, OSError):
+        except EOFError:
             self._process.join()
             raise ChildProcessError(f"a contender's process ended with code {self._process.exitcode}") from None
         if isinstance(answer, str):
@@ -122,6 +133,7 @@ def _serve(pipe: Connection, make: partial[Run], threads: int) -> None:
     torch.set_num_threads(threads)
     try:
         run = make()
+        pipe.send(0.0)
         while True:
             pipe.send(seconds_per_call(run, pipe.recv()))
     except Exception as error:

@@ -44,16 +44,15 @@ class Speed:
 def measure(
     settings: Iterable[Setting], size: int = 224, turns: int = 5, device: str = "cpu"
 ) -> Iterator[tuple[int, list[Speed]]]:
-    """Run every setting once to warm up, then all of them in turns; yield (runs done, speeds so far) after each run.
+    """Warm every setting up, then measure all of them in turns; yield (turns done, speeds so far) after each turn.
 
-    Every run is timed by itself and ends when the device has finished. On the CPU every setting has a process of its
-    own.
+    A call ends when the device has finished. On the CPU every setting has a process of its own.
 
     Raises:
         ChildProcessError: if a setting cannot be run on the CPU.
     """
     makes = {setting: partial(_make, setting, size, device) for setting in settings}
-    for done, seconds in take_turns(makes, turns, alone=device == "cpu"):
+    for done, seconds in take_turns(makes, turns, turn_seconds=1, alone=device == "cpu"):
         yield done, [_speed(setting, taken) for setting, taken in seconds.items() if taken]
 
 

@@ -20,7 +20,6 @@ from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 from sw_ops.table import ShiftTable, slot_count
 from sw_ops.turns import Run, take_turns
 
-_TURN_SECONDS = 10e-3
 DENSE_KERNEL = 13  # the kernel of UniRepLKNet (arXiv 2311.15599), the rival in speed
 FUSED, THREE_MAPS, TRAINING, BY_TORCH = "fused", "three maps", "three maps + backward", "fused, by PyTorch"
 DENSE, COPY, PUBLISHED = f"dense {DENSE_KERNEL}x{DENSE_KERNEL}", "copy of the input", "published algorithm"
@@ -88,7 +87,7 @@ def measure(
         if peak_known := on_cpu and _C is not None:
             makes[_PEAK] = partial(_make_peak)
         taken: dict[tuple[str, str], list[float]] = {}
-        for _, taken in take_turns(makes, repeats, turn_seconds=_TURN_SECONDS, alone=on_cpu):  # noqa: B007 - the last
+        for _, taken in take_turns(makes, repeats, alone=on_cpu):  # noqa: B007 - the last
             pass
         seconds = {key: median(each) for key, each in taken.items()}
         peak = _multiply_adds() / seconds.pop(_PEAK) if peak_known else None

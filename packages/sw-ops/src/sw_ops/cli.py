@@ -40,7 +40,7 @@ def bench(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     batch: Annotated[int, typer.Option(min=1, help="Images per call.")] = 8,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; PyTorch's choice by default.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns of every contender; the median counts.")] = 20,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of every contender; the median counts.")] = 9,
     published: Annotated[bool, typer.Option(help="Measure the published algorithm too (slow).")] = True,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this new file.")] = None,
     compare: Annotated[

@@ -19,7 +19,7 @@ _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods(
 
 
 def take_turns(
-    contenders: Mapping[Key, partial[Run]], turns: int, *, turn_seconds: float = 0.0, alone: bool = True
+    contenders: Mapping[Key, partial[Run]], turns: int, *, turn_seconds: float = 0.1, alone: bool = True
 ) -> Iterator[tuple[int, dict[Key, list[float]]]]:
     """Time every contender in turns, after a first turn to warm up.
 
@@ -30,8 +30,7 @@ def take_turns(
         contenders: what to time, by name. Each is made where it runs, by calling the partial; with ``alone`` that is
             pickled, so its function must be a module's own.
         turns: of each.
-        turn_seconds: a turn is as many calls as fit into this time, of which the second half counts. One call where
-            none fits.
+        turn_seconds: a turn is as many calls as fit into this time, at least two, of which the second half counts.
         alone: whether each has a process of its own.
 
     Yields:
@@ -56,14 +55,14 @@ def take_turns(
                     seconds[key].append(timer.seconds(calls[key]))
                 else:
                     timer.seconds(1)
-                    calls[key] = max(1, int(turn_seconds / timer.seconds(2))) if turn_seconds else 1
+                    calls[key] = max(2, int(turn_seconds / timer.seconds(2)))
                 done += 1
                 yield done, seconds
 
 
 def seconds_per_call(run: Run, calls: int) -> float:
     """Return the mean time of the second half of so many calls, or of the only one."""
-    for _ in range(calls // 2):  # while caches, clocks and threads get used to it
+    for _ in range(calls // 2):  # while caches fill, clocks rise and the system finds a core for every thread
         run()
     _synchronise()
     counted = calls - calls // 2

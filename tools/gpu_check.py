@@ -144,7 +144,7 @@ def operator_speed(batch: int) -> list[dict[str, Any]]:
         rows = []
         for shape, measured in zip(
             bench.TINY_STAGES,
-            bench.measure(bench.TINY_STAGES, batch=batch, device=device, dtype=dtype, repeats=20),
+            bench.measure(bench.TINY_STAGES, batch=batch, device=device, dtype=dtype, repeats=5),
             strict=True,
         ):
             plane = batch * shape.channels * shape.size**2 * dtype.itemsize

@@ -71,7 +71,7 @@ def measure(
     batch: int = 8,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
-    repeats: int = 20,
+    repeats: int = 9,
     published: bool = True,
 ) -> Iterator[list[Row]]:
     """Measure every contender on every shape, in turns; yields the rows of each shape as soon as they are known.
@@ -87,7 +87,7 @@ def measure(
         if peak_known := on_cpu and _C is not None:
             makes[_PEAK] = partial(_make_peak)
         taken: dict[tuple[str, str], list[float]] = {}
-        for _, taken in take_turns(makes, repeats, alone=on_cpu):  # noqa: B007 - the last
+        for _, taken in take_turns(makes, repeats, alone=on_cpu):  # noqa: B007 - the last one counts
             pass
         seconds = {key: median(each) for key, each in taken.items()}
         peak = _multiply_adds() / seconds.pop(_PEAK) if peak_known else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -129,11 +130,14 @@ class _Process:
 
 
 def _serve(pipe: Connection, make: partial[Run], threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks also ends this one
     torch.set_num_threads(threads)
     try:
         run = make()
         pipe.send(0.0)
         while True:
             pipe.send(seconds_per_call(run, pipe.recv()))
+    except (EOFError, BrokenPipeError):  # it is gone
+        return
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")

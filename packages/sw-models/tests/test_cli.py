@@ -75,7 +75,11 @@ def test_sparsity_of_a_published_checkpoint(published, tmp_path):
         (("throughput", "shiftwise_pico", "--precision", "int8"), "--precision: got int8"),
         (
             ("throughput", "shiftwise_pico", "--layout", "tiled"),
-            "--layout: got tiled, want contiguous",
+            "--layout: got tiled, want contiguous or channels_last",
+        ),
+        (
+            ("throughput", "shiftwise_pico", "--size", "32", "--batch", "1", "--train"),
+            "ValueError: Expected more than 1 value per channel",
         ),
         (("sparsity", "absent.pth", "--kernel-sizes", "a,b"), "--kernel-sizes: got a,b"),
     ],

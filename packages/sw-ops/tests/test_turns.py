@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import os
-import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from sw_ops import turns
 from sw_ops.turns import seconds_per_call, take_turns
 
 
@@ -33,15 +35,28 @@ def test_contenders_take_turns_alone_or_in_one_process(tmp_path: Path, alone: bo
     assert len({str(os.getpid())}.union(*processes.values())) == (3 if alone else 1)
 
 
-def test_a_turn_is_as_many_calls_as_fit(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    contenders = {"a": contender(os.system, f"echo >> {log}")}
+class Clock:
+    """Time that only passes while `run` runs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.calls = 0
+        monkeypatch.setattr(turns, "time", SimpleNamespace(perf_counter=lambda: self.now))
+
+    def run(self, seconds: Callable[[int], float]) -> None:
+        self.now += seconds(self.calls)
+        self.calls += 1
+
+
+def test_a_turn_is_as_many_calls_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    contenders = {"a": contender(clock.run, lambda call: 0.03)}
     *_, (_, seconds) = take_turns(contenders, turns=1, turn_seconds=0.2, alone=False)
-    assert len(log.read_text()) > 5
-    assert 0 < seconds["a"][0] < 0.2
+    assert clock.calls == 1 + 2 + 6
+    assert seconds["a"] == pytest.approx([0.03])
 
 
-def test_processes_have_as_many_threads_as_this_one(tmp_path: Path) -> None:
+def test_processes_have_as_many_threads_as_this_one() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
@@ -64,12 +79,8 @@ def test_a_contender_that_fails_is_reported(failing: partial[Any], message: str)
 
 
 @pytest.mark.parametrize("calls", [1, 2, 5])
-def test_the_second_half_of_the_calls_counts(calls: int) -> None:
-    slept: list[float] = []
-
-    def run() -> None:
-        slept.append(0.05 if len(slept) < calls // 2 else 0.001)
-        time.sleep(slept[-1])
-
-    assert 0.001 <= seconds_per_call(run, calls) < 0.05
-    assert len(slept) == calls
+def test_the_second_half_of_the_calls_counts(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+    clock = Clock(monkeypatch)
+    slow = partial(clock.run, lambda call: 50 if call < calls // 2 else 1)
+    assert seconds_per_call(slow, calls) == pytest.approx(1)
+    assert clock.calls == calls

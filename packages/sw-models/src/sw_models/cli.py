@@ -190,7 +190,8 @@ def throughput(
     as_json: AsJson = False,
 ) -> None:
     """Measure images per second, deployed, all models in turns; on the CPU each in a process of its own."""
-    from sw_models.throughput import LAYOUTS, Setting, Speed, measure
+    from sw_models.throughput import Setting, Speed, measure
+    from sw_ops.bench import LAYOUTS
 
     if threads:
         torch.set_num_threads(threads)
@@ -220,7 +221,13 @@ def throughput(
     rows = [
         {**asdict(s.setting), "images/s": round(s.images_per_second, 2), "ms": round(s.milliseconds, 2)} for s in speeds
     ]
-    _print(rows, as_json, f"images of {size}x{size} on {device}, {torch.get_num_threads()} threads")
+    title = f"images of {size}x{size} on {device}, {torch.get_num_threads()} threads"
+    if not as_json:  # what all have in common would leave the columns no room
+        common = {n: v for n, v in asdict(settings[0]).items() if len({getattr(s, n) for s in settings}) == 1}
+        common.pop("model", None)
+        title = ", ".join([title, *(f"{name} {_cell(value)}" for name, value in common.items())])
+        rows = [{name: value for name, value in row.items() if name not in common} for row in rows]
+    _print(rows, as_json, title)
 
 
 @app.command()

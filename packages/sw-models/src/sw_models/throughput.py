@@ -12,9 +12,8 @@ import timm
 import torch
 from timm.utils import reparameterize_model
 
+from sw_ops.bench import LAYOUTS
 from sw_ops.turns import Run, take_turns
-
-LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 @dataclass(frozen=True)

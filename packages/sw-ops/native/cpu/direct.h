@@ -21,7 +21,7 @@ struct DenseTile {
                 const Line<T> from = x.line(k + a - stripe.centre);
                 const Vector<T>* const first = taps + a * stripe.length + stripe.anchor - begin;
                 int64_t p = 0;
-                for (; p + Width <= stripe.extent; p += Width) add_square(sum, from.from(p), first + p);
+                for (; p + Width <= stripe.extent; p += Width) add_toeplitz(sum, from.from(p), first + p);
                 for (; p < stripe.extent; ++p) {
                     const Vector<T> in = SW_INSTRUCTION_SET::load(from.at(p));
                     unroll<Width>([&](auto i) SW_INLINE_LAMBDA {
@@ -34,8 +34,9 @@ struct DenseTile {
     }
 
 private:
-    // As many x as outputs, all in registers while the taps pass by, each loaded once.
-    static SW_INLINE void add_square(Vector<T> (&sum)[Width], const Line<T>& from, const Vector<T>* taps) {
+    // A square piece of the Toeplitz matrix that a line of taps is: as many x as outputs stay in registers while its
+    // taps pass by, each loaded once.
+    static SW_INLINE void add_toeplitz(Vector<T> (&sum)[Width], const Line<T>& from, const Vector<T>* taps) {
         Vector<T> in[Width];
         from.load(in);
         unroll<2 * Width - 1>([&](auto step) SW_INLINE_LAMBDA {

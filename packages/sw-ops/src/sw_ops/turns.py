@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, TypeAlias, TypeVar
@@ -111,13 +111,14 @@ class _Process:
         self._receive()
 
     def seconds(self, calls: int) -> float:
-        self._pipe.send(calls)
+        with suppress(BrokenPipeError):  # then there is no answer either
+            self._pipe.send(calls)
         return self._receive()
 
     def _receive(self) -> float:
         try:
             answer = self._pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self._process.join()
             raise ChildProcessError(f"a contender's process ended with code {self._process.exitcode}") from None
         if isinstance(answer, str):
@@ -125,6 +126,8 @@ class _Process:
         return answer
 
     def close(self) -> None:
+        self._pipe.close()  # after which it ends by itself, unless it is busy
+        self._process.join(1)
         self._process.terminate()
         self._process.join()
 

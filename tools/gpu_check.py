@@ -135,7 +135,7 @@ def test_suite(folder: str) -> dict[str, Any]:
 
 def operator_speed(batch: int) -> list[dict[str, Any]]:
     """Time the operator against the memory floor, the dense 13x13 convolution and the published algorithm."""
-    bench = importlib.import_module("sw_ops.bench")
+    bench = importlib.import_module("sw_ops.bench.candidates")
     device = torch.device("cuda")
     bandwidth = _copy_bandwidth()
     print(f"operator, batch {batch}; copies run at {bandwidth / 1e12:.2f} TB/s, which makes the floor")
@@ -165,7 +165,7 @@ def model_speed(batch: int) -> list[dict[str, Any]]:
     timm = importlib.import_module("timm")
     importlib.import_module("sw_models")
     sw_ops = importlib.import_module("sw_ops")
-    turns = importlib.import_module("sw_ops.turns")
+    turns = importlib.import_module("sw_ops.bench.timing")
     x = torch.randn(batch, 3, 224, 224, device="cuda").contiguous(memory_format=torch.channels_last)
     found = []
     for backend in ("auto", "torch"):
@@ -197,7 +197,7 @@ def model_speed(batch: int) -> list[dict[str, Any]]:
 
 
 def _copy_bandwidth() -> float:
-    turns = importlib.import_module("sw_ops.turns")
+    turns = importlib.import_module("sw_ops.bench.timing")
     source = torch.empty(2**28, dtype=torch.float32, device="cuda")
     target = torch.empty_like(source)
     return 2 * source.nbytes / turns.seconds_per_call(lambda: target.copy_(source), calls=40)

@@ -29,8 +29,8 @@ from timm.models import register_model
 from torch import nn
 
 import sw_models  # noqa: F401 - registers the models
+from sw_models.errors import InputError
 from sw_ops import ShiftwiseConv2d
-from sw_sparse.errors import InputError
 from sw_sparse.trainer.loop import train
 from sw_sparse.trainer.recipe import read_recipe
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sw_anomaly.data.splits import Protocol
 from sw_anomaly.detector import FORMAT, DetectorInfo, HeatMethod, TrainedDetector, calibrate, read_info, score
-from sw_anomaly.errors import InputError
-from sw_anomaly.framing import Framing
-from sw_anomaly.pose import Crop
-from sw_anomaly.splits import Protocol
+from sw_anomaly.preprocessing.pose import Crop
+from sw_anomaly.preprocessing.view import Framing
+from sw_models.errors import InputError
 
 FRAMING = Framing(100, Crop(96, 48, 3, (200.0, 201.0, 202.0)))
 

@@ -11,8 +11,8 @@ import time
 import numpy as np
 from scipy import ndimage
 
-from sw_anomaly.intervals import bootstrap, collect
-from sw_anomaly.metrics import rank_pixels, region_overlap
+from sw_anomaly.metrics.bootstrap import bootstrap, collect
+from sw_anomaly.metrics.ranking import rank_pixels, region_overlap
 
 IMAGES, SIDE = 100, 1024
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sw_det.complexity import MASKS, PROPOSALS, count_complexity
-from sw_models.macs import count_macs
+from sw_models.analysis.flops import count_macs
 
 from conftest import build
 

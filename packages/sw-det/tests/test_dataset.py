@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sw_det.dataset import adapt_to_data
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 
 from conftest import annotations, write_coco
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sw_det.export import NAMES, export
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 
 from conftest import load
 

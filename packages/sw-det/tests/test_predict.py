@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from sw_det.predict import THRESHOLD, predict
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 
 
 class Detector:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from sw_ops import bench, doctor
+from sw_ops import doctor
+from sw_ops.bench import candidates as bench
 from sw_ops.cli import app
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 EMULATION = Path(__file__).parent / "cuda_emulation"
-NATIVE = Path(__file__).parents[1] / "native" / "cuda"
+NATIVE = Path(__file__).parents[1] / "csrc" / "cuda"
 
 SCALAR = {torch.float32: 0, torch.bfloat16: 2, torch.float16: 3}  # enum class Scalar
 ROUNDING = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}

@@ -3,13 +3,13 @@ import torch
 
 from sw_seg.complexity import count_complexity
 from sw_seg.task import TASK
-from sw_sparse.openmmlab.configs import load_config
+from sw_sparse.openmmlab.config import load_config
 
 from conftest import SMALL
 
 
 def built(name, options=()):
-    from sw_sparse.openmmlab.experiment import load_model
+    from sw_sparse.openmmlab.runner import load_model
 
     return load_model(load_config(TASK, name, options))
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sw_seg.task import TASK
-from sw_sparse.openmmlab.configs import load_config
+from sw_sparse.openmmlab.config import load_config
 
 from conftest import SMALL
 

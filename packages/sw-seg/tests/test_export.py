@@ -3,14 +3,14 @@ import torch
 
 from sw_seg.export import NormalisedSegmenter, export
 from sw_seg.task import TASK
-from sw_sparse.openmmlab.configs import load_config
+from sw_sparse.openmmlab.config import load_config
 
 from conftest import SMALL
 
 
 @pytest.fixture(scope="module")
 def segmenter():
-    from sw_sparse.openmmlab.experiment import load_model
+    from sw_sparse.openmmlab.runner import load_model
 
     torch.manual_seed(0)
     return load_model(load_config(TASK, "upernet_nano_shapes", SMALL))

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sw_models.errors import InputError
 from sw_seg.folder import read_folder
-from sw_sparse.errors import InputError
 
 from conftest import write_pair
 

@@ -20,12 +20,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from sw_anomaly.errors import InputError
-from sw_anomaly.files import write_atomically
-from sw_anomaly.framing import Framing
-from sw_anomaly.metrics import rank_images, rank_pixels
-from sw_anomaly.pose import Crop
-from sw_anomaly.splits import Protocol
+from sw_anomaly.data.splits import Protocol
+from sw_anomaly.metrics.ranking import rank_images, rank_pixels
+from sw_anomaly.preprocessing.pose import Crop
+from sw_anomaly.preprocessing.view import Framing
+from sw_models.errors import InputError
+from sw_models.files import write_atomically
 
 FORMAT = "sw-anomaly-2"
 SMOOTHING = 0.008  # standard deviation of the Gaussian that smooths a map, in widths of the image

@@ -1,7 +1,7 @@
 """``sw-det``: train, test and use detectors."""
 
 from sw_det.task import TASK
-from sw_sparse.openmmlab.commands import build_app
+from sw_sparse.openmmlab.app import build_app
 
 app = build_app(TASK)
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sw_det.deployed import roi_stages
-from sw_models.macs import count_macs
+from sw_models.analysis.flops import count_macs
 
 PROPOSALS, MASKS = 1000, 100  # per image, the numbers that published counts of two-stage detectors assume
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 
 if TYPE_CHECKING:
     from mmengine.config import Config

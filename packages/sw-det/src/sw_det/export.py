@@ -15,9 +15,9 @@ from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from sw_det.deployed import DeployedOneStage, DeployedTwoStage
+from sw_models.errors import InputError
 from sw_models.files import write_atomically
 from sw_ops import use_backend
-from sw_sparse.errors import InputError
 
 NAMES = ("boxes", "scores", "labels", "masks")
 _THRESHOLDS = (0.05, 0.01, 0.001, 0.0)  # those to try until there are objects to compare

@@ -15,8 +15,8 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from sw_det.coco import QuietCocoDataset
 from sw_det.masks import run_lengths
-from sw_sparse.errors import InputError
-from sw_sparse.openmmlab.colours import class_colours
+from sw_models.errors import InputError
+from sw_sparse.openmmlab.palette import class_colours
 
 THRESHOLD = 0.3  # instances with a lower score are left out
 OPACITY = 0.45  # of the colours laid over an image

@@ -3,4 +3,4 @@
 import sw_det.coco
 import sw_det.roi_extractor  # noqa: F401
 import sw_models.openmmlab  # noqa: F401
-import sw_sparse.openmmlab.sparsity  # noqa: F401
+import sw_sparse.openmmlab.hooks  # noqa: F401

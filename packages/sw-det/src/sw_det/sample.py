@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from sw_det.masks import run_lengths
-from sw_models.openmmlab import shapes
+from sw_sparse.openmmlab import sample_shapes as shapes
 
 SPLITS = {"train": 320, "val": 64}  # images in each
 SIZE = 160  # pixels along each side of an image

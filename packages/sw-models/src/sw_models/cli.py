@@ -20,9 +20,9 @@ from rich.table import Table
 from torch import nn
 
 import sw_models  # noqa: F401 - registers the models
-from sw_models.checkpoint import read_state_dict, write_state_dict
-from sw_models.published import load_published_checkpoint
-from sw_models.published_keys import is_published
+from sw_models.checkpoints.keys import is_published
+from sw_models.checkpoints.load import read_state_dict, write_state_dict
+from sw_models.checkpoints.published import load_published_checkpoint
 
 MODULES = ("shiftwise", "shiftwise_v1", "shiftwise_coordatt", "slak", "unireplknet")
 
@@ -117,7 +117,7 @@ def export(
 @app.command()
 def flops(models: Models, size: Size = 224, picture: Picture = None, as_json: AsJson = False) -> None:
     """Count the multiply-accumulates of one image, by kind of layer."""
-    from sw_models.macs import count_macs
+    from sw_models.analysis.flops import count_macs
 
     with _bad_input(), Progress(transient=True) as progress:
         _want_new("--picture", picture)
@@ -125,7 +125,7 @@ def flops(models: Models, size: Size = 224, picture: Picture = None, as_json: As
             name: count_macs(_create(name, "meta"), size) for name in progress.track(models, description="counting")
         }
     if picture:
-        from sw_models.pictures import draw_macs
+        from sw_models.analysis.plots import draw_macs
 
         draw_macs(counts, picture)
     scale = 1 if as_json else 1e9
@@ -145,7 +145,7 @@ def erf(
     as_json: AsJson = False,
 ) -> None:
     """Measure the effective receptive field: a heat map, and the square that holds 20, 30, 50 and 99 per cent of it."""
-    from sw_models.receptive_field import area_shares, receptive_field
+    from sw_models.analysis.receptive_field import area_shares, receptive_field
 
     with _bad_input(), Progress(transient=True) as progress:
         _want_new("--picture", picture)
@@ -162,7 +162,7 @@ def erf(
                         nn.init.ones_(parameter)
             fields[name] = receptive_field(model, _advance(progress, task, _images(files, size)))
     if picture:
-        from sw_models.pictures import draw_receptive_fields
+        from sw_models.analysis.plots import draw_receptive_fields
 
         draw_receptive_fields(fields, picture)
     rows: list[dict[str, Any]] = []
@@ -190,8 +190,8 @@ def throughput(
     as_json: AsJson = False,
 ) -> None:
     """Measure images per second, deployed, all models in turns; on the CPU each in a process of its own."""
-    from sw_models.throughput import Setting, Speed, measure
-    from sw_ops.bench import LAYOUTS
+    from sw_models.analysis.throughput import Setting, Speed, measure
+    from sw_ops.bench.candidates import LAYOUTS
 
     if threads:
         torch.set_num_threads(threads)
@@ -215,7 +215,7 @@ def throughput(
         for done, speeds in measure(settings, size, turns, device):  # noqa: B007 - the last one counts
             progress.update(task, completed=done)
     if picture:
-        from sw_models.pictures import draw_speeds
+        from sw_models.analysis.plots import draw_speeds
 
         draw_speeds(speeds, picture)
     rows = [
@@ -233,7 +233,7 @@ def throughput(
 @app.command()
 def coverage(picture: Picture = None, as_json: AsJson = False, shuffles: int = 8) -> None:
     """Show which share of the convolved values reaches the output, by stage and number of shuffles."""
-    from sw_models.slots import used_share
+    from sw_models.analysis.slots import used_share
 
     stages = {"56x56, kernel 51": (51, 56), "28x28, kernel 49": (49, 28), "14x14, kernel 47": (47, 14)}
     stages |= {"7x7, kernel 13": (13, 7)}
@@ -247,7 +247,7 @@ def coverage(picture: Picture = None, as_json: AsJson = False, shuffles: int = 8
             for name, (kernel, size) in progress.track(stages.items(), description="counting")
         }
     if picture:
-        from sw_models.pictures import draw_coverage
+        from sw_models.analysis.plots import draw_coverage
 
         draw_coverage(curves, picture)
     rows = [
@@ -263,13 +263,13 @@ def sparsity(
     checkpoint: Path, kernel_sizes: Kernels = "51,49,47,13", picture: Picture = None, as_json: AsJson = False
 ) -> None:
     """Show which share of the small kernels of a published checkpoint is zero, by layer, path and slot."""
-    from sw_models.slots import kernel_sparsity
+    from sw_models.analysis.slots import kernel_sparsity
 
     with _bad_input(), Console(stderr=True).status("reading"):
         _want_new("--picture", picture)
         layers = kernel_sparsity(load_published_checkpoint(checkpoint, _kernels(kernel_sizes)))
     if picture:
-        from sw_models.pictures import draw_sparsity
+        from sw_models.analysis.plots import draw_sparsity
 
         draw_sparsity(layers, picture)
     rows = [
@@ -280,7 +280,7 @@ def sparsity(
 
 
 def _summary(name: str, size: int) -> dict[str, Any]:
-    from sw_models.macs import count_macs
+    from sw_models.analysis.flops import count_macs
 
     model = _create(name, "meta")
     kernels = [

@@ -56,7 +56,7 @@ def bench(
 
     import torch
 
-    from sw_ops import bench as benchmark
+    from sw_ops.bench import candidates as benchmark
 
     if dtype not in ("float32", "bfloat16", "float16"):
         _fail(f"--dtype: got {dtype}, want float32, bfloat16 or float16")

@@ -1,5 +1,5 @@
 // Runs the CUDA kernels on a CPU, one fiber per thread, so that their arithmetic, indices and barriers can be tested
-// without a GPU. Takes the place of native/cuda/device.cuh.
+// without a GPU. Takes the place of csrc/cuda/device.cuh.
 //
 // Shared memory starts as NaN, background copies arrive no earlier than their wait, and the threads of a block run one
 // after another as far as the next barrier, in the order that the test picks: a missing barrier or wait gives wrong

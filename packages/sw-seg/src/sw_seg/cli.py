@@ -1,7 +1,7 @@
 """``sw-seg``: train, test and use segmenters."""
 
 from sw_seg.task import TASK
-from sw_sparse.openmmlab.commands import build_app
+from sw_sparse.openmmlab.app import build_app
 
 app = build_app(TASK)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sw_models.macs import count_macs
+from sw_models.analysis.flops import count_macs
 
 
 def count_complexity(segmenter: nn.Module, size: tuple[int, int] = (512, 2048)) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ def adapt_to_data(cfg: Any, path: Path) -> None:
     """Let a configuration's data loaders read a data folder, and give its heads the folder's classes.
 
     Raises:
-        sw_sparse.errors.InputError: the folder is not as wanted.
+        sw_models.errors.InputError: the folder is not as wanted.
     """
     folder = read_folder(path)
     metainfo = {"classes": list(folder.classes), "palette": [list(colour) for colour in folder.palette]}

@@ -8,8 +8,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sw_models.errors import InputError
 from sw_models.export import Format, export_model
-from sw_sparse.errors import InputError
 
 
 class NormalisedSegmenter(nn.Module):

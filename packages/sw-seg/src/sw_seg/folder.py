@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from sw_sparse.errors import InputError
-from sw_sparse.openmmlab.colours import class_colours
+from sw_models.errors import InputError
+from sw_sparse.openmmlab.palette import class_colours
 
 SPLITS = {"training": ("training", "train"), "validation": ("validation", "val")}
 IGNORED = 255  # no class: such pixels are neither trained on nor counted

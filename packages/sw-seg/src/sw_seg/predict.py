@@ -13,7 +13,7 @@ from mmengine.dataset import Compose
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 
 OPACITY = 0.55  # of the colours laid over an image
 _LINE = 22  # pixels of a line of the legend

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sw_models.openmmlab.shapes import CLASSES, draw, label_map
+from sw_sparse.openmmlab.sample_shapes import CLASSES, draw, label_map
 
 SIZES = {"training": 256, "validation": 64}  # images
 SIZE = 128  # pixels, height and width

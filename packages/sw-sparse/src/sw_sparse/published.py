@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sw_sparse.layers import SparseLayer
 from sw_sparse.scores import snip
+from sw_sparse.targets import SparseLayer
 from sw_sparse.updates import Outcome
 
 DENSE_ENOUGH = 0.99

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sw_sparse import agreement, published
+from sw_sparse import distributed as agreement
+from sw_sparse import published
 from sw_sparse.config import SparsityConfig
-from sw_sparse.initialise import first_masks, gradients_of_one_batch, share_out
-from sw_sparse.layers import SparseLayer, find_layers, plain_name
+from sw_sparse.initial_masks import first_masks, gradients_of_one_batch, share_out
 from sw_sparse.schedules import SCHEDULES
 from sw_sparse.scores import NEEDS_GRADIENT, SCORES, magnitude, movement
+from sw_sparse.targets import SparseLayer, find_layers, plain_name
 from sw_sparse.updates import UPDATE_RULES, Outcome, Situation
 
 

@@ -3,9 +3,9 @@ import torch
 
 pytest.importorskip("mmengine", reason="mmengine is not installed (extra openmmlab)")
 
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 from sw_sparse.openmmlab import settings
-from sw_sparse.openmmlab.configs import load_config
+from sw_sparse.openmmlab.config import load_config
 
 
 @pytest.fixture

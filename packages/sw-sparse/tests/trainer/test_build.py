@@ -6,7 +6,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 from sw_sparse.trainer.build import build_model, build_optimizer, build_scheduler, set_weight_decay
 from sw_sparse.trainer.recipe import read_recipe
 

@@ -4,7 +4,7 @@ import pickle
 import pytest
 import torch
 
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 from sw_sparse.trainer import checkpoint
 
 

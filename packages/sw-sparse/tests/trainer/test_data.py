@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 from sw_sparse.trainer.data import (
     Digits,
     evaluation_loader,

@@ -11,12 +11,12 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 from sw_sparse.trainer import checkpoint
+from sw_sparse.trainer.callbacks import Watcher
 from sw_sparse.trainer.evaluate import evaluate_checkpoint
 from sw_sparse.trainer.loop import train
 from sw_sparse.trainer.recipe import read_recipe
-from sw_sparse.trainer.watcher import Watcher
 
 TINY = {
     "model_args": {

@@ -3,7 +3,7 @@ import re
 import pytest
 import yaml
 
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 from sw_sparse.trainer.recipe import Recipe, read_recipe, shipped_recipes
 
 

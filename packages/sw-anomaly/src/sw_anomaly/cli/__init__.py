@@ -3,7 +3,7 @@
 Heavy imports wait until a command runs, so that `--help` answers at once.
 """
 
-from sw_anomaly.cli.app import app
+from sw_anomaly.cli.common import app
 
 # isort: off
 # in the order in which --help lists them

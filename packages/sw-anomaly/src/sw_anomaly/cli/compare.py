@@ -12,11 +12,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from sw_anomaly.cli.app import JsonOption, app, bad_input_in_one_line
-from sw_anomaly.errors import InputError
+from sw_anomaly.cli.common import JsonOption, app, bad_input_in_one_line
+from sw_models.errors import InputError
 
 if TYPE_CHECKING:
-    from sw_anomaly.compare import ComparedRun, Comparison
+    from sw_anomaly.evaluation.compare import ComparedRun, Comparison
 
 
 @app.command()
@@ -28,7 +28,7 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Tell whether runs on one category differ by more than the luck of the test images; the first is the baseline."""
-    from sw_anomaly.compare import compare as run_comparison
+    from sw_anomaly.evaluation.compare import compare as run_comparison
 
     if len(runs) < 2:
         raise InputError("one run was given; two or more are wanted")
@@ -40,8 +40,8 @@ def compare(
 
 
 def _print_table(comparison: Comparison) -> None:
-    from sw_anomaly.compare import RESAMPLES
-    from sw_anomaly.report import METRICS
+    from sw_anomaly.evaluation.compare import RESAMPLES
+    from sw_anomaly.report.html import METRICS
 
     table = Table(title=f"{comparison.category}, percent", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("metric", no_wrap=True)

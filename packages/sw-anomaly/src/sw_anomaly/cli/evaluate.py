@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from sw_anomaly.cli.app import (
+from sw_anomaly.cli.common import (
     CategoryOption,
     DataOption,
     JsonOption,
@@ -23,12 +23,12 @@ from sw_anomaly.cli.app import (
     progress_bars,
     screen,
 )
-from sw_anomaly.cli.fitting import with_fit_options
-from sw_anomaly.errors import InputError
+from sw_anomaly.cli.options import with_fit_options
+from sw_models.errors import InputError
 
 if TYPE_CHECKING:
-    from sw_anomaly.benchmark import Outcome, Request
-    from sw_anomaly.evaluation import Scores
+    from sw_anomaly.evaluation.evaluate import Scores
+    from sw_anomaly.experiment.run import Outcome, Request
 
 
 @app.command(name="eval")
@@ -53,8 +53,8 @@ def evaluate(
 
     Several categories (--category all) or seeds are evaluated in parallel processes.
     """
-    from sw_anomaly.benchmark import Request, run_one
-    from sw_anomaly.dataset import list_categories
+    from sw_anomaly.data.mvtec import list_categories
+    from sw_anomaly.experiment.run import Request, run_one
 
     with progress_bars() as progress:
         data = find_data(category, data, out, progress)
@@ -79,7 +79,7 @@ def _print_one(outcome: Outcome, as_json: bool) -> None:
     if as_json:
         print(json.dumps(outcome.result, indent=2))
         return
-    from sw_anomaly.report import HEADLINES, METRICS, percentages
+    from sw_anomaly.report.html import HEADLINES, METRICS, percentages
 
     evaluation, result = outcome.evaluation, outcome.result
     assert evaluation is not None
@@ -101,10 +101,10 @@ def _print_one(outcome: Outcome, as_json: bool) -> None:
 
 
 def _run_many(requests: list[Request], out: Path, memory: float | None, as_json: bool) -> None:
-    from sw_anomaly.benchmark import available_memory, count_workers, run_many, summarise
-    from sw_anomaly.files import write_atomically
-    from sw_anomaly.report import write_sections
-    from sw_anomaly.runs import new_run
+    from sw_anomaly.experiment.folders import new_run
+    from sw_anomaly.experiment.run import available_memory, count_workers, run_many, summarise
+    from sw_anomaly.report.html import write_sections
+    from sw_models.files import write_atomically
 
     workers = count_workers(len(requests), memory or available_memory())
     screen.print(f"{len(requests)} runs, {workers} at a time")
@@ -134,7 +134,7 @@ def _run_many(requests: list[Request], out: Path, memory: float | None, as_json:
 
 
 def _print_summary(summary: Mapping[str, Mapping[str, Mapping[str, float]]], result: Mapping[str, Any]) -> None:
-    from sw_anomaly.report import HEADLINES, METRICS
+    from sw_anomaly.report.html import HEADLINES, METRICS
 
     table = Table(title=f"{result['method']}, {result['protocol']}{_stamps(result)}, percent", **LEFT)
     table.add_column("category", no_wrap=True)

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from sw_anomaly.cli.app import JsonOption, app, bad_input_in_one_line, screen
-from sw_anomaly.errors import InputError
+from sw_anomaly.cli.common import JsonOption, app, bad_input_in_one_line, screen
+from sw_models.errors import InputError
 
 
 @app.command()
@@ -28,8 +28,8 @@ def export(
         raise InputError(f"{file} already exists; name a file that does not, or remove it first")
     if not file.parent.is_dir():
         raise InputError(f"{file.parent} is not a folder")
-    from sw_anomaly.export import export_detector
-    from sw_anomaly.methods import load_detector
+    from sw_anomaly.experiment.fit import load_detector
+    from sw_anomaly.export.onnx import export_detector
 
     detector = load_detector(checkpoint)
     with screen.status("exporting and checking"):

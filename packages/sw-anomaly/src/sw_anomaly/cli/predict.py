@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sw_anomaly.cli.app import JsonOption, app, bad_input_in_one_line, progress_bars, screen
+from sw_anomaly.cli.common import JsonOption, app, bad_input_in_one_line, progress_bars, screen
 
 SOME_UNREADABLE = 3
 
@@ -25,10 +25,10 @@ def predict(
 
     Goes on past files that cannot be read, lists them at the end and exits with 3.
     """
-    from sw_anomaly.methods import load_detector
-    from sw_anomaly.predict import predict as run_predict
-    from sw_anomaly.runs import new_run
-    from sw_anomaly.sources import find_sources
+    from sw_anomaly.data.sources import find_sources
+    from sw_anomaly.experiment.fit import load_detector
+    from sw_anomaly.experiment.folders import new_run
+    from sw_anomaly.experiment.predict import predict as run_predict
 
     sources = find_sources(images, leave_out=out)
     detector = load_detector(checkpoint)

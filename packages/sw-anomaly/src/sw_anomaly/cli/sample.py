@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from sw_anomaly.cli.app import app, bad_input_in_one_line, progress_bars
+from sw_anomaly.cli.common import app, bad_input_in_one_line, progress_bars
 
 
 @app.command()
 @bad_input_in_one_line
 def sample(folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")]) -> None:
     """Write the embedded SYNTHETIC sample, to look at or to use as --data."""
-    from sw_anomaly.sample import write_sample
+    from sw_anomaly.sample.write import write_sample
 
     with progress_bars() as progress:
         write_sample(folder, progress=progress)

@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from sw_anomaly.cli.app import JsonOption, app, bad_input_in_one_line, progress_bars
+from sw_anomaly.cli.common import JsonOption, app, bad_input_in_one_line, progress_bars
 
 
 @app.command()
@@ -26,10 +26,10 @@ def throughput(
     """Measure how many images sw-anomaly predict inspects in a second, and what takes the time."""
     import torch
 
+    from sw_anomaly.data.sources import find_sources
     from sw_anomaly.detector import default_device
-    from sw_anomaly.methods import load_detector
-    from sw_anomaly.sources import find_sources
-    from sw_anomaly.throughput import measure
+    from sw_anomaly.experiment.fit import load_detector
+    from sw_anomaly.experiment.throughput import measure
 
     sources = find_sources([images], leave_out=Path("predictions"))
     rows = []

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sw_anomaly.cli.app import (
+from sw_anomaly.cli.common import (
     CategoryOption,
     DataOption,
     JsonOption,
@@ -17,7 +17,7 @@ from sw_anomaly.cli.app import (
     progress_bars,
     screen,
 )
-from sw_anomaly.cli.fitting import with_fit_options
+from sw_anomaly.cli.options import with_fit_options
 
 
 @app.command()
@@ -34,9 +34,9 @@ def train(
 
     An interrupted training continues when the same command is given again.
     """
-    from sw_anomaly.benchmark import fit_run
-    from sw_anomaly.dataset import read_category
-    from sw_anomaly.training import CHECKPOINT
+    from sw_anomaly.data.mvtec import read_category
+    from sw_anomaly.experiment.run import fit_run
+    from sw_anomaly.methods.unet.training import CHECKPOINT
 
     with progress_bars() as progress:
         images = read_category(find_data(category, data, out, progress), category)

@@ -9,9 +9,9 @@ import timm
 from mmengine.registry import MODELS
 from torch import nn
 
-from sw_models.checkpoint import read_state_dict
-from sw_models.features import NormedFeatures
-from sw_models.published_keys import convert_published, is_published
+from sw_models.checkpoints.keys import convert_published, is_published
+from sw_models.checkpoints.load import read_state_dict
+from sw_models.models.pyramid import NormedFeatures
 
 
 @MODELS.register_module()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from mmengine.dist import init_dist
 
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 
 # Besides what a configuration asks for.
 _HOOKS = ("ProgressHook", "CurvesHook", "PlainCheckpointHook")

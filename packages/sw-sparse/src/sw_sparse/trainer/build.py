@@ -13,9 +13,9 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from sw_models import ShiftwiseNet
-from sw_models.checkpoint import read_state_dict
-from sw_models.published_keys import convert_published, is_published
-from sw_sparse.errors import InputError
+from sw_models.checkpoints.keys import convert_published, is_published
+from sw_models.checkpoints.load import read_state_dict
+from sw_models.errors import InputError
 from sw_sparse.schedules import cosine
 from sw_sparse.trainer import layer_decay
 from sw_sparse.trainer.checkpoint import refuse_code

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sw_models.errors import InputError
 from sw_models.files import write_atomically
-from sw_sparse.errors import InputError
 
 _PLAIN_DATA = frozenset({"argparse.Namespace"})
 

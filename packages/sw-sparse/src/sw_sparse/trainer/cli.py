@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
+from sw_sparse.trainer.callbacks import Watcher
 from sw_sparse.trainer.recipe import Recipe, read_recipe, shipped_recipes
-from sw_sparse.trainer.watcher import Watcher
 
 app = typer.Typer(
     help="Train image classifiers with dynamic sparsity.",

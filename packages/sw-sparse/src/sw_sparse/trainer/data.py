@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from timm.data import create_dataset, create_transform
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Subset
 
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 from sw_sparse.trainer.recipe import Recipe
 
 SPLIT_NAMES = (("train", "training"), ("validation", "val", "valid", "eval", "evaluation"))  # timm takes all for one

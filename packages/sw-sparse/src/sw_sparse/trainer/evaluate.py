@@ -13,7 +13,7 @@ from timm.utils import accuracy
 from torch import nn
 from torch.utils.data import DataLoader
 
-from sw_sparse.errors import InputError
+from sw_models.errors import InputError
 from sw_sparse.trainer.build import build_model
 from sw_sparse.trainer.checkpoint import load_weights
 from sw_sparse.trainer.data import evaluation_loader, number_of_classes, open_dataset

@@ -18,11 +18,12 @@ from timm.data import Mixup
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from sw_models.errors import InputError
 from sw_models.files import write_atomically
-from sw_sparse.errors import InputError
 from sw_sparse.sparsifier import Sparsifier
 from sw_sparse.trainer import checkpoint
 from sw_sparse.trainer.build import build_model, build_optimizer, build_scheduler, set_weight_decay
+from sw_sparse.trainer.callbacks import Watcher
 from sw_sparse.trainer.data import (
     evaluation_loader,
     number_of_classes,
@@ -31,9 +32,8 @@ from sw_sparse.trainer.data import (
     training_loader,
 )
 from sw_sparse.trainer.evaluate import evaluate
-from sw_sparse.trainer.pictures import draw_curves, draw_sparsity
+from sw_sparse.trainer.plots import draw_curves, draw_sparsity
 from sw_sparse.trainer.recipe import MAY_CHANGE_ON_RESUME, Recipe
-from sw_sparse.trainer.watcher import Watcher
 
 STEPS_BETWEEN_LOSS_CHECKS = 20
 

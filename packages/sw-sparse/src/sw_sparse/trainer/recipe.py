@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from sw_models.errors import InputError
 from sw_sparse.config import SparsityConfig
-from sw_sparse.errors import InputError
 
 MAY_CHANGE_ON_RESUME = frozenset({"output", "workers", "trackers", "keep", "checkpoint_every", "data_dir", "download"})
 

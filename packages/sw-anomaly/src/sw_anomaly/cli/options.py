@@ -1,0 +1,105 @@
+"""The options of fitting a detector, which `sw-anomaly train` and `sw-anomaly eval` have in common."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Option
+
+from sw_models.errors import InputError
+
+TRAINED = ("auto", "unet", "unet+bank")
+METHODS_WITH = {  # for options that not every method has
+    "--model": TRAINED,
+    "--protocol": TRAINED,
+    "--epochs": TRAINED,
+    "--backbone": ("patchcore",),
+    "--weights": ("patchcore",),
+}
+
+
+def fit_options(
+    method: Annotated[
+        str | None, Option(help="auto (the default: unet, with bank for aligned parts), unet, bank or patchcore.")
+    ] = None,
+    model: Annotated[
+        str | None, Option(help="Of the method unet: swnano (the default), swtiny, swtiny_pp or vanilla.")
+    ] = None,
+    backbone: Annotated[
+        str | None, Option(help="Of the method patchcore: any model of timm. Default: shiftwise_nano.")
+    ] = None,
+    weights: Annotated[Path | None, Option(help="File with the weights of the backbone.")] = None,
+    align: Annotated[
+        str | None, Option(help="auto (the default): parts are brought into one pose if that helps; off.")
+    ] = None,
+    protocol: Annotated[
+        str | None, Option(help="unsupervised (the default), supervised, or the leaky published one.")
+    ] = None,
+    defects: Annotated[
+        int | None, Option(min=1, help="Defective images that supervised training sees. Default: 10.")
+    ] = None,
+    known_type: Annotated[
+        str | None, Option(help="Draw those from this type alone, and test on the other types.")
+    ] = None,
+    epochs: Annotated[int | None, Option(min=1, help="Epochs, of 128 batches of 8 images each. Default: 8.")] = None,
+    image_size: Annotated[
+        int | None, Option(help="Side in pixels, a multiple of 32. Default: that of the images, at most 320.")
+    ] = None,
+    seed: Annotated[int | None, Option(min=0, help="What all that is random follows from. Default: 0.")] = None,
+) -> dict[str, Any]:
+    """The fields of `TrainingConfig` that a command is asked for; raises `InputError` on what cannot be."""
+    from sw_anomaly.data.splits import DEFECTS
+    from sw_anomaly.methods.unet.networks import MODELS
+
+    _check_choice("--method", method, (*TRAINED, "bank", "patchcore"))
+    _check_choice("--model", model, MODELS)
+    _check_choice("--align", align, ("auto", "off"))
+    _check_choice("--protocol", protocol, ("unsupervised", "supervised", "published"))
+    other = None if protocol == "unsupervised" else protocol
+    given = {"--model": model, "--protocol": other, "--epochs": epochs, "--backbone": backbone, "--weights": weights}
+    for name, value in given.items():
+        fitting = METHODS_WITH[name]
+        if value is not None and (method or "auto") not in fitting:
+            raise InputError(f"{name} {value} is for --method {fitting[0]}; the method is {method or 'auto'}")
+    if protocol != "supervised" and (defects or known_type):
+        raise InputError("--defects and --known-type want --protocol supervised")
+    if image_size is not None and (image_size < 64 or image_size % 32):
+        raise InputError(f"--image-size is {image_size}; a multiple of 32 from 64 is wanted")
+    asked = {
+        "method": method,
+        "model": {"patchcore": backbone or "shiftwise_nano", "bank": "none"}.get(method or "auto", model),
+        "weights": None if weights is None else str(weights),
+        "align": align,
+        "protocol": protocol,
+        "defects": defects or DEFECTS if protocol == "supervised" else None,
+        "known_type": known_type,
+        "epochs": epochs,
+        "image_size": image_size,
+        "seed": seed,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def with_fit_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the parameters of `fit_options` in place of its parameter `options`, which gets their result."""
+    own, added = (inspect.signature(one, eval_str=True).parameters for one in (command, fit_options))
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> None:
+        options = fit_options(**{name: given.pop(name) for name in added})
+        command(options=options, **given)
+
+    parameters = {name: parameter for name, parameter in own.items() if name != "options"} | dict(added)
+    keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters.values()]
+    wrapped.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
+    return wrapped
+
+
+def _check_choice(option: str, value: str | None, choices: Iterable[str]) -> None:
+    if value is not None and value not in choices:
+        raise InputError(f"{option} is {value!r}; one of {', '.join(choices)} is wanted")

@@ -1,0 +1,1 @@
+"""Images of a category: found, read, and split by a protocol."""

@@ -1,0 +1,1 @@
+"""Runs: fitted, evaluated, written down; one, or many at once."""

@@ -1,0 +1,218 @@
+"""From a category to a finished run: fitted where need be, evaluated, written down; one, or many at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sw_anomaly.data.mvtec import Category, read_category
+from sw_anomaly.data.splits import Protocol, check_unseen, digest, make_split, write_manifest
+from sw_anomaly.detector import DetectorInfo, TrainedDetector
+from sw_anomaly.evaluation.evaluate import Evaluation, evaluate
+from sw_anomaly.experiment import fit as methods
+from sw_anomaly.experiment.folders import find_checkpoint, find_unfinished, new_run
+from sw_anomaly.methods.unet import training
+from sw_anomaly.methods.unet.training import CHECKPOINT, TrainingConfig, choose_image_size
+from sw_anomaly.progress import Progress, silent
+from sw_anomaly.report.html import HEADLINES, describe, write_sections
+from sw_anomaly.sample.write import is_synthetic
+from sw_models.errors import InputError
+from sw_models.files import write_atomically
+
+PROCESS_MEMORY = 3.0  # GB that one process may need at the default image size
+UNSUPERVISED = {"protocol": "unsupervised", "defects": 0, "known_type": None}
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be evaluated: a category in a folder of data, and the fields of `TrainingConfig` that were asked for.
+
+    Without a `checkpoint` the newest in `out` that was made as asked is taken, or a new one is made.
+    """
+
+    data: Path
+    category: str
+    out: Path
+    options: dict[str, Any]
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: its folder, what its `results.json` says, and what the report says about it."""
+
+    run: Path
+    result: dict[str, Any]
+    section: dict[str, Any]
+    evaluation: Evaluation | None  # not from other processes, for it holds every map
+
+
+def configure(images: Category, options: Mapping[str, Any]) -> TrainingConfig:
+    """The configuration of a training of these images; what is not among the options has its default."""
+    given = dict(options)
+    size = given.pop("image_size", None) or choose_image_size(images.train[0])
+    return training.TrainingConfig(images.name, digest(images.train), size, **given)
+
+
+def fit_run(
+    images: Category, options: Mapping[str, Any], out: Path, progress: Progress, tell: Tell
+) -> tuple[Path, float]:
+    """The folder of the finished training, and the seconds it took; an interrupted one is continued."""
+    config = configure(images, options)
+    run = find_unfinished(out / images.name, config)
+    if run is not None:
+        tell(f"Continuing the interrupted training in {run}")
+    run = run or new_run(out / images.name)
+    split = make_split(images, Protocol(config.protocol, config.defects, config.known_type), config.seed)
+    start = time.perf_counter()
+    try:
+        detector = methods.fit(split, config, run, progress)
+    except KeyboardInterrupt:
+        tell(f"Interrupted; the same command continues from the last complete epoch in {run}.")
+        raise
+    tell(f"Alignment of {images.name}: {describe_alignment(detector)}")
+    return run, time.perf_counter() - start
+
+
+def describe_alignment(detector: TrainedDetector) -> str:
+    """Whether a detector aligns parts, and why."""
+    return f"{'on' if detector.info.framing.crop else 'off'} ({detector.info.alignment})"
+
+
+def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda text: None) -> Outcome:
+    """Fit a detector unless there is one, evaluate it, and write results and report to a run's folder."""
+    name, folder = request.category, request.out / request.category
+    images = read_category(request.data, name)
+    if not images.test:
+        raise InputError(f"there is nothing to evaluate on: {request.data}/{name}/test holds no images")
+    run, seconds = None, {}
+    checkpoint = request.checkpoint or find_checkpoint(folder, digest(images.train), UNSUPERVISED | request.options)
+    if checkpoint is None:
+        tell(f"No checkpoint for {name!r} in {folder}: fitting a detector first.")
+        run, seconds["training"] = fit_run(images, request.options, request.out, progress, tell)
+        checkpoint = run / CHECKPOINT
+    detector = methods.load_detector(checkpoint)
+    info = detector.info
+    _check_is_as_asked(checkpoint, info, request)
+    tell(f"Using {checkpoint}")
+    split = make_split(images, info.protocol, info.seed)
+    if not info.protocol.leaky:
+        check_unseen(split.test, info.seen)
+    start = time.perf_counter()
+    evaluation = evaluate(detector, split.test, progress)
+    seconds["inspecting"] = time.perf_counter() - start
+
+    if run is None:
+        run = new_run(folder)
+        write_manifest(run / methods.MANIFEST, split, info.protocol, info.seed)
+    synthetic = is_synthetic(request.data)
+    result = {
+        "category": name,
+        "data": str(request.data),
+        "synthetic": synthetic,
+        "protocol": _describe_protocol(info.protocol),
+        "leaky": info.protocol.leaky,
+        "method": info.method,
+        "model": info.model,
+        "seed": info.seed,
+        "alignment": describe_alignment(detector),
+        "checkpoint": str(checkpoint),
+        "image_size": detector.image_size,
+        "image_threshold": detector.image_threshold,
+        "pixel_threshold": detector.pixel_threshold,
+        "seconds": {what: round(spent, 1) for what, spent in seconds.items()},
+        "versions": {name: version(name) for name in ("sw-anomaly", "sw-models", "sw-ops", "torch", "timm")},
+        **evaluation.as_dict(),
+    }
+    write_atomically(run / "results.json", lambda path: path.write_text(json.dumps(result, indent=2) + "\n"))
+    evaluation.statistics.save(run / "images.npz")  # for sw-anomaly compare
+    section = describe(evaluation, result)
+    write_sections(run / "report.html", [section])
+    return Outcome(run, result, section, evaluation)
+
+
+def _check_is_as_asked(checkpoint: Path, info: DetectorInfo, request: Request) -> None:
+    protocol = info.protocol
+    has = {
+        "category": info.category,
+        "method": info.method,
+        "model": info.model,
+        "protocol": protocol.name,
+        "defects": protocol.defects,
+        "known_type": protocol.known_type,
+        "image_size": info.framing.image_size,
+        "seed": info.seed,
+    }
+    for name, wanted in {"category": request.category, **request.options}.items():
+        if name in has and wanted not in ("auto", has[name]):
+            raise InputError(f"checkpoint {checkpoint} is for the {name} {has[name]!r}; {wanted!r} is wanted")
+
+
+def _describe_protocol(protocol: Protocol) -> str:
+    if protocol.name != "supervised":
+        return protocol.name
+    kind = f"of the type {protocol.known_type}" if protocol.known_type else "of all types"
+    return f"supervised, {protocol.defects} defective images {kind}"
+
+
+def run_many(requests: Sequence[Request], workers: int) -> Iterator[tuple[Request, Outcome | InputError]]:
+    """Run the requests in so many processes, which share the cores; each is yielded when it has ended."""
+    threads = max((os.cpu_count() or 1) // workers, 1)
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
+        futures = {pool.submit(_run_alone, request): request for request in requests}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _run_alone(request: Request) -> Outcome | InputError:
+    try:
+        outcome = run_one(request)
+    except InputError as error:
+        return error
+    return Outcome(outcome.run, outcome.result, outcome.section, None)
+
+
+def count_workers(requests: int, memory: float) -> int:
+    """How many processes may run at once within so many GB, on the cores there are."""
+    return max(min(requests, os.cpu_count() or 1, int(memory // PROCESS_MEMORY)), 1)
+
+
+def available_memory() -> float:
+    """Three quarters of the machine's memory, in GB."""
+    return 0.75 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
+
+def summarise(outcomes: Sequence[Outcome]) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean and standard deviation of the headline metrics over the runs of each category, and their means over all."""
+    values: dict[str, list[list[float]]] = {}
+    for outcome in outcomes:
+        overall = outcome.result["overall"]
+        row = [np.nan if overall[name] is None else overall[name] for name in HEADLINES]
+        values.setdefault(outcome.result["category"], []).append(row)
+    table = {category: _spread(np.array(rows)) for category, rows in sorted(values.items())}
+    if len(table) > 1:
+        means = {name: float(np.mean([row[name]["mean"] for row in table.values()])) for name in HEADLINES}
+        table["mean"] = {name: {"mean": mean} for name, mean in means.items()}
+    return table
+
+
+def _spread(rows: np.ndarray) -> dict[str, dict[str, float]]:
+    table = {name: {"mean": float(mean)} for name, mean in zip(HEADLINES, rows.mean(axis=0), strict=True)}
+    if len(rows) > 1:
+        for name, deviation in zip(HEADLINES, rows.std(axis=0, ddof=1), strict=True):
+            table[name]["deviation"] = float(deviation)
+    return table

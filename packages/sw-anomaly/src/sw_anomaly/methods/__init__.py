@@ -1,0 +1,1 @@
+"""The methods, a module each: what tells defective places from good ones."""

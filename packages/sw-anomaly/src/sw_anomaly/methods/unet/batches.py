@@ -1,0 +1,116 @@
+"""What training and validation see: views of good parts, most of them with defects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from sw_anomaly.data.mvtec import LabelledImage
+from sw_anomaly.methods.unet.augment import augment
+from sw_anomaly.methods.unet.method import network_input, to_tensor
+from sw_anomaly.methods.unet.synthetic_defects import add_defects, add_dirt, find_part
+from sw_anomaly.preprocessing.view import Framing
+from sw_anomaly.progress import Progress, silent
+from sw_anomaly.randomness import Purpose, generator
+
+BESIDE = 0.02  # how far from the part the ground is, relative to the image
+
+
+class Views:
+    """Views in memory, uint8 [N, h, w, 3], their masks, bool [N, h, w], and where they show the part and the ground."""
+
+    def __init__(self, images: Sequence[LabelledImage], framing: Framing, progress: Progress = silent) -> None:
+        self.framing = framing
+        self.pixels = np.empty((len(images), *framing.shape, 3), dtype=np.uint8)
+        self.masks = np.zeros((len(images), *framing.shape), dtype=bool)
+        shown = {}
+        for index, image in enumerate(images):
+            pixels, mask = image.load()
+            framed = framing.frame(pixels)
+            self.pixels[index] = framed.pixels
+            if mask.any():
+                self.masks[index] = framed.take_mask(mask)
+            if framed.part is not None and framed.part.any():
+                shown[index] = framed.part
+            progress("reading images", index + 1, len(images))
+        self.good = [index for index, image in enumerate(images) if image.is_good]
+        self.defective = [index for index, image in enumerate(images) if not image.is_good]
+        self.parts = {
+            index: (np.argwhere(shown[index]) if index in shown else find_part(self.get(index))).astype(np.int16)
+            for index in self.good
+        }
+        beside = round(BESIDE * framing.image_size)
+        self.grounds = {
+            index: np.argwhere(~ndimage.binary_dilation(part, iterations=beside)).astype(np.int16)
+            for index, part in shown.items()
+        }
+
+    def median(self) -> np.ndarray:
+        """The median of the good views, uint8 [h, w, 3]."""
+        return np.median(self.pixels[self.good], axis=0).astype(np.uint8)
+
+    def get(self, index: int) -> np.ndarray:
+        """A view as float32 [h, w, 3] in [0, 1]."""
+        return self.pixels[index].astype(np.float32) / 255
+
+    def draw_good(self, rng: np.random.Generator) -> int:
+        """The index of one of the good views."""
+        return self.good[rng.integers(len(self.good))]
+
+    def with_defects(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A good view with synthetic defects, float32 [h, w, 3], and their mask, bool [h, w]."""
+        donor = self.get(self.draw_good(rng))
+        return add_defects(self.with_dirt(index, rng), donor, self.parts[index], rng)
+
+    def with_dirt(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        """A good view, float32 [h, w, 3], half of the time with marks on the ground, where that is known."""
+        image = self.get(index)
+        if len(self.grounds.get(index, ())) == 0 or rng.random() < 0.5:
+            return image
+        return add_dirt(image, image, self.grounds[index], rng)
+
+
+def make_batch(
+    views: Views, reference: np.ndarray, size: int, seed: int, number: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The batch of this number: network input [size, 6, h, w] and masks [size, 1, h, w].
+
+    Of four samples one has no defect; one has a real one, if there are any, and the others synthetic ones.
+    """
+    images, masks = [], []
+    for place in range(size):
+        rng = generator(seed, Purpose.DEFECTS, number * size + place)
+        index = views.draw_good(rng)
+        if place % 4 == 0:
+            image, mask = views.with_dirt(index, rng), views.masks[index]
+        elif place % 4 == 1 and views.defective:
+            index = views.defective[rng.integers(len(views.defective))]
+            image, mask = views.get(index), views.masks[index]
+        else:
+            image, mask = views.with_defects(index, rng)
+        images.append(image)
+        masks.append(mask)
+    moved, references, moved_masks = augment(
+        to_tensor(np.stack(images), device),
+        to_tensor(np.stack([reference] * size), device),
+        torch.from_numpy(np.stack(masks))[:, None].to(device, torch.float32),
+        torch.Generator().manual_seed(int(generator(seed, Purpose.AUGMENTATION, number).integers(2**63))),
+        aligned=views.framing.crop is not None,
+    )
+    return network_input(moved, references), moved_masks
+
+
+def make_validation(views: Views, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Each view as it is, and the good ones twice with synthetic defects: uint8 [h, w, 3] and mask, bool [h, w]."""
+    cases = []
+    for index in range(len(views.pixels)):
+        rng = generator(seed, Purpose.VALIDATION, index)
+        cases.append((views.pixels[index], views.masks[index]))
+        for _ in range(2 if index in views.parts else 0):
+            image, mask = views.with_defects(index, rng)
+            cases.append((np.rint(image * 255).astype(np.uint8), mask))
+    return cases

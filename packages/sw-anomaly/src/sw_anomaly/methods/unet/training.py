@@ -1,0 +1,168 @@
+"""Fitting the method `unet`: a network learns to find synthetic defects on good views, and real ones too.
+
+All random choices follow from the seed and the number of the step, so a continued run equals an unbroken one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.utils import ModelEmaV3
+from torch import Tensor
+
+from sw_anomaly.data.mvtec import LabelledImage, load_image
+from sw_anomaly.detector import Thresholds, calibrate, default_device
+from sw_anomaly.methods.unet.batches import Views, make_batch
+from sw_anomaly.methods.unet.method import IN_CHANNELS, Segmenter
+from sw_anomaly.methods.unet.networks import UNet, create_model
+from sw_anomaly.progress import Progress, silent
+from sw_models.files import write_atomically
+
+CONFIG, CHECKPOINT = "config.json", "checkpoint.safetensors"
+STATE, NETWORK = "training_state.pt", "network.safetensors"  # while training
+REFRESHING_BATCHES = 12  # enough for the statistics of batch norms
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What is fitted and how; the last ones are for the method `unet` alone.
+
+    An epoch is `steps_per_epoch` batches, however many images the category has.
+    """
+
+    category: str
+    training_images: str  # digest of the category's good training images, see `splits.digest`
+    image_size: int
+    method: str = "auto"
+    model: str = "swnano"  # the method's network
+    weights: str | None = None  # file with weights of a backbone
+    align: str = "auto"
+    protocol: str = "unsupervised"
+    defects: int = 0
+    known_type: str | None = None
+    seed: int = 0
+    epochs: int = 8
+    steps_per_epoch: int = 128
+    batch_size: int = 8
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-2
+    ema_decay: float = 0.99
+
+
+def train_network(
+    views: Views,
+    validation: Sequence[tuple[np.ndarray, np.ndarray]],
+    config: TrainingConfig,
+    folder: Path,
+    save: Callable[[Segmenter, Thresholds], None],
+    progress: Progress = silent,
+) -> None:
+    """Train on `views`; the `validation` cases choose the epoch: whenever one is the best so far `save` is called.
+
+    Called again on a folder where it was interrupted, it continues after the last complete epoch.
+    """
+    device = default_device()
+    reference = views.median()
+    model = create_model(config.model, IN_CHANNELS, config.seed).to(device).to(memory_format=torch.channels_last)
+    ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay)
+    stateful = {"model": model, "ema": ema.module, "optimizer": optimizer}
+    epoch, best = 0, -math.inf
+    if (folder / STATE).is_file():
+        state = torch.load(folder / STATE, map_location=device, weights_only=True)
+        epoch, best = state["epoch"], state["best"]
+        for name, part in stateful.items():
+            part.load_state_dict(state[name])
+
+    while epoch < config.epochs:
+        _train_epoch(model, ema, optimizer, views, reference, config, epoch, progress)
+        epoch += 1
+        _refresh_batch_norms(ema.module, views, reference, config, epoch)
+        method = Segmenter(ema.module, reference, config.image_size)
+        thresholds = calibrate([method.inspect(view) for view, _ in validation], [mask for _, mask in validation])
+        if thresholds.pixel_ap > best:
+            best = thresholds.pixel_ap
+            save(method, thresholds)
+        state = {name: part.state_dict() for name, part in stateful.items()} | {"epoch": epoch, "best": best}
+        write_atomically(folder / STATE, partial(torch.save, state))
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether `fit` was interrupted in this folder."""
+    return (folder / CONFIG).is_file() and not (folder / CHECKPOINT).is_file()
+
+
+def read_config(folder: Path) -> TrainingConfig | None:
+    """The configuration that `fit` wrote to a folder; None if there is none that this version understands."""
+    try:
+        return TrainingConfig(**json.loads((folder / CONFIG).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def choose_image_size(image: LabelledImage) -> int:
+    """The longer side of an image as a multiple of 32, from 64 to 320: what a CPU trains in minutes."""
+    return min(max(round(max(load_image(image.path).shape) / 32) * 32, 64), 320)
+
+
+def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Binary cross-entropy plus Dice; logits [B, 1, h, w] are scaled up to the masks [B, 1, H, W].
+
+    Dice is averaged over the images that have a defect, so that small defects count as much as large ones.
+    """
+    logits = F.interpolate(logits.float(), masks.shape[-2:], mode="bilinear", align_corners=False)
+    found, sizes = torch.sigmoid(logits), masks.sum(dim=(1, 2, 3))
+    dice = 2 * (found * masks).sum(dim=(1, 2, 3)) / (found.sum(dim=(1, 2, 3)) + sizes + 1)
+    missing = ((1 - dice) * (sizes > 0)).sum() / (sizes > 0).sum().clamp(min=1)
+    return F.binary_cross_entropy_with_logits(logits, masks) + missing
+
+
+def _train_epoch(
+    model: UNet,
+    ema: ModelEmaV3,
+    optimizer: torch.optim.Optimizer,
+    views: Views,
+    reference: np.ndarray,
+    config: TrainingConfig,
+    epoch: int,
+    progress: Progress,
+) -> None:
+    model.train()
+    device = next(model.parameters()).device
+    total = config.steps_per_epoch * config.epochs
+    for step in range(epoch * config.steps_per_epoch, (epoch + 1) * config.steps_per_epoch):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _learning_rate_factor((step + 1) / total)
+        inputs, masks = make_batch(views, reference, config.batch_size, config.seed, step, device)
+        loss = segmentation_loss(model(inputs), masks)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        ema.update(model, step)
+        progress("training", step + 1, total, f"epoch {epoch + 1}/{config.epochs}, loss {loss.item():.3f}")
+
+
+def _learning_rate_factor(done: float) -> float:
+    """A linear rise over the first 5 % of the training, then half a cosine down to zero."""
+    return min(done / 0.05, 1.0) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _refresh_batch_norms(model: UNet, views: Views, reference: np.ndarray, config: TrainingConfig, epoch: int) -> None:
+    """Measure the statistics that the averaged weights produce, on the last batches of the epoch.
+
+    As in stochastic weight averaging (arXiv 1803.05407): averages of other weights' statistics do not fit them.
+    """
+    end = epoch * config.steps_per_epoch
+    device = next(model.parameters()).device
+    steps = range(max(end - REFRESHING_BATCHES, 0), end)
+    batches = (make_batch(views, reference, config.batch_size, config.seed, step, device)[0] for step in steps)
+    torch.optim.swa_utils.update_bn(batches, model)

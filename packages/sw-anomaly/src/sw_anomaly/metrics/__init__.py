@@ -1,0 +1,1 @@
+"""How well scores tell defective from good, and how sure that is."""

@@ -1,0 +1,86 @@
+"""How an image comes before a method: scaled to a square, or its part cut out in one pose for all images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from sw_anomaly.preprocessing import pose
+from sw_anomaly.preprocessing.pose import Crop, Pose
+
+
+@dataclass(frozen=True)
+class Framed:
+    """What a method sees of an image, uint8 [h, w, 3], and the way back.
+
+    `part`, bool [h, w], is where it shows the part, if that is known. `take_mask` cuts the same view out of a mask of
+    the image, bool [H, W]; `put_back` lays a map of the view, float32 [h, w], over the image: float32 [H, W].
+    """
+
+    pixels: np.ndarray
+    part: np.ndarray | None
+    take_mask: Callable[[np.ndarray], np.ndarray]
+    put_back: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Framing:
+    """The view that a method has of the images of one category.
+
+    Without a `crop` images are scaled to squares of `image_size` pixels. With one they are scaled down until the longer
+    side has `image_size` pixels, and the crop is taken around the part.
+    """
+
+    image_size: int
+    crop: Crop | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of a view."""
+        return (self.crop.height, self.crop.width) if self.crop else (self.image_size, self.image_size)
+
+    def frame(self, image: np.ndarray) -> Framed:
+        """View an image, uint8 [H, W, 3] of any size."""
+        height, width = image.shape[:2]
+        if self.crop is None:
+            square = (self.image_size, self.image_size)
+            return Framed(
+                _scale(image, square),
+                None,
+                lambda mask: _scale_mask(mask, square),
+                lambda heat: _scale(heat, (height, width)),
+            )
+        crop, small = self.crop, scale_down(image, self.image_size)
+        where = pose.find_pose(small) or _upright_in_the_middle(small.shape[:2], crop)
+        return Framed(
+            pose.take(small, where, crop),
+            pose.take_mask(where.silhouette, where, crop),
+            lambda mask: pose.take_mask(_scale_mask(mask, small.shape[:2]), where, crop),
+            lambda heat: _scale(pose.put_back(heat, where, crop, small.shape[:2]), (height, width)),
+        )
+
+
+def scale_down(image: np.ndarray, size: int) -> np.ndarray:
+    """An image, uint8 [H, W, 3], scaled so that its longer side has at most `size` pixels."""
+    factor = min(size / max(image.shape[:2]), 1.0)
+    return _scale(image, (max(round(image.shape[0] * factor), 1), max(round(image.shape[1] * factor), 1)))
+
+
+def _scale(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    if pixels.shape[:2] == shape:
+        return pixels
+    return np.array(Image.fromarray(pixels).resize(shape[::-1], Image.Resampling.BILINEAR))
+
+
+def _scale_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    return _scale(mask.astype(np.float32), shape) > 0.5
+
+
+def _upright_in_the_middle(shape: tuple[int, int], crop: Crop) -> Pose:
+    """Where to look in an image in which no part is found; it is likely to look like no good part there."""
+    length, middle = crop.height - 2 * crop.margin, np.array(shape) / 2
+    start, downwards = middle - [length / 2, 0], np.array([1.0, 0.0])
+    return Pose(start, downwards, length, crop.width, np.array(crop.ground), np.zeros(shape, dtype=bool))

@@ -1,0 +1,1 @@
+"""The embedded SYNTHETIC sample: three drawn categories in MVTec AD layout."""

@@ -1,0 +1,176 @@
+"""`sw-anomaly eval` from a user's side: what it writes, what it prints, and how it refuses."""
+
+import json
+import shutil
+from dataclasses import fields
+
+import pytest
+from PIL import Image
+
+from sw_anomaly.evaluation.evaluate import Scores
+from sw_anomaly.experiment import run as benchmark
+
+from conftest import refusal
+
+
+def test_eval_fits_first_says_so_and_writes_results_and_report(run, tiny_root, tmp_path):
+    result = run("eval", "--category", "disc", "--data", tiny_root)
+    assert result.exit_code == 0, result.output
+    assert "fitting a detector first" in result.stderr
+    assert "pixel AUROC" in result.stdout
+    assert "SYNTHETIC" not in result.output
+    folder = tmp_path / "runs" / "disc" / "001"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint.safetensors",
+        "config.json",
+        "images.npz",
+        "manifest.json",
+        "report.html",
+        "results.json",
+    ]
+    results = json.loads((folder / "results.json").read_text())
+    assert set(results["overall"]) == {field.name for field in fields(Scores)}
+    assert set(results["intervals"]["overall"]) == set(results["overall"])
+    assert list(results["per_defect"]) == ["spot"]
+    assert len(results["images"]) == 4
+
+
+def test_a_second_eval_uses_the_checkpoint_and_leaves_the_first_results_alone(run, tiny_root, tmp_path):
+    run("eval", "--category", "disc", "--data", tiny_root)
+    first = tmp_path / "runs" / "disc" / "001"
+    before = {path.name: path.read_bytes() for path in first.iterdir()}
+    result = run("eval", "--category", "disc", "--data", tiny_root, "--json")
+    assert result.exit_code == 0, result.output
+    assert "fitting" not in result.stderr
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
+    second = json.loads((tmp_path / "runs" / "disc" / "002" / "results.json").read_text())
+    assert json.loads(result.stdout) == second
+    assert second["overall"] == json.loads(before["results.json"])["overall"]
+
+
+def test_without_data_the_embedded_sample_is_used_and_stamped_everywhere(run, tmp_path, monkeypatch):
+    for name, count in (("TRAIN_GOOD", 4), ("TEST_GOOD", 1), ("TEST_PER_DEFECT", 1)):
+        monkeypatch.setattr(f"sw_anomaly.sample.write.{name}", count)
+    result = run("eval", "--category", "bottle")
+    assert result.exit_code == 0, result.output
+    assert "SYNTHETIC" in result.stdout
+    folder = tmp_path / "runs" / "bottle" / "001"
+    assert json.loads((folder / "results.json").read_text())["synthetic"] is True
+    assert "SYNTHETIC" in (folder / "report.html").read_text()
+    assert list(json.loads((folder / "results.json").read_text())["per_defect"]) == [
+        "broken_large",
+        "broken_small",
+        "contamination",
+    ]
+
+
+def test_a_category_that_is_not_there(run, tiny_root):
+    assert "categories there: disc" in refusal(run("eval", "--category", "bottle", "--data", tiny_root))
+    assert "give your images with --data" in refusal(run("train", "--category", "screw"))
+
+
+def test_a_category_without_test_images_can_be_trained_but_not_evaluated(run, tiny_root):
+    (tiny_root / "disc" / "test").rename(tiny_root / "disc" / "elsewhere")
+    assert run("train", "--category", "disc", "--data", tiny_root).exit_code == 0
+    assert "disc/test holds no images" in refusal(run("eval", "--category", "disc", "--data", tiny_root))
+
+
+def test_an_image_that_does_not_decode(run, tiny_root):
+    (tiny_root / "disc" / "test" / "good" / "001.png").write_bytes(b"not a picture")
+    assert "001.png does not decode" in refusal(run("eval", "--category", "disc", "--data", tiny_root))
+
+
+def test_a_mask_of_another_size(run, tiny_root):
+    Image.new("L", (9, 9)).save(tiny_root / "disc" / "ground_truth" / "spot" / "000_mask.png")
+    assert "000_mask.png is 9x9" in refusal(run("eval", "--category", "disc", "--data", tiny_root))
+
+
+def test_a_checkpoint_of_something_else(run, tiny_root, tmp_path):
+    (tmp_path / "weights.pth").write_bytes(b"\x80\x02")
+    arguments = ("--data", tiny_root, "--checkpoint", tmp_path / "weights.pth")
+    assert "weights.pth is not a safetensors file" in refusal(run("eval", "--category", "disc", *arguments))
+
+
+def test_a_checkpoint_that_is_not_as_asked(run, tiny_root, tmp_path):
+    run("train", "--category", "disc", "--data", tiny_root)
+    checkpoint = tmp_path / "runs" / "disc" / "001" / "checkpoint.safetensors"
+    (tiny_root / "disc").rename(tiny_root / "plate")
+    arguments = ("--data", tiny_root, "--checkpoint", checkpoint)
+    assert "is for the category 'disc'; 'plate' is wanted" in refusal(run("eval", "--category", "plate", *arguments))
+    (tiny_root / "plate").rename(tiny_root / "disc")
+    for option, asked, about in (
+        ("--model", "vanilla", "model 'swnano'; 'vanilla'"),
+        ("--seed", 3, "seed 0; 3"),
+        ("--image-size", 96, "image_size 64; 96"),
+    ):
+        refused = refusal(run("eval", "--category", "disc", *arguments, option, asked))
+        assert f"is for the {about} is wanted" in refused
+
+
+QUICK = ("--method", "bank", "--image-size", "64")
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Other processes would take their time to start; `test_benchmark` has some."""
+    monkeypatch.setattr(
+        benchmark, "run_many", lambda requests, workers: ((r, benchmark._run_alone(r)) for r in requests)
+    )
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_several_seeds_of_all_categories_end_in_one_table(run, tiny_root, tmp_path):
+    shutil.copytree(tiny_root / "disc", tiny_root / "plate")
+    result = run("eval", "--category", "all", "--data", tiny_root, "--seeds", 2, *QUICK)
+    assert result.exit_code == 0, result.output
+    for category in ("disc", "plate"):
+        assert f"{category} " in result.stdout
+        assert len(list((tmp_path / "runs" / category).iterdir())) == 2
+    assert "±" in result.stdout
+    folder = tmp_path / "runs" / "all" / "001"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert list(summary["table"]) == ["disc", "plate", "mean"]
+    assert len(summary["runs"]) == 4
+    assert (folder / "report.html").is_file()
+    again = run("eval", "--category", "disc", "--data", tiny_root, "--seeds", 2, *QUICK, "--json")
+    assert json.loads(again.stdout)["table"]["disc"] == summary["table"]["disc"]
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_category_that_cannot_be_evaluated_does_not_stop_the_others(run, tiny_root, tmp_path):
+    shutil.copytree(tiny_root / "disc", tiny_root / "plate")
+    (tiny_root / "plate" / "test" / "good" / "001.png").write_bytes(b"not a picture")
+    result = run("eval", "--category", "all", "--data", tiny_root, *QUICK)
+    assert "plate, seed 0:" in refusal(result)
+    assert (tmp_path / "runs" / "disc" / "001" / "results.json").is_file()
+
+
+def test_a_checkpoint_is_not_for_several_runs(run, tiny_root):
+    arguments = ("--data", tiny_root, "--checkpoint", "some", "--seeds", 2)
+    assert "--checkpoint holds one detector" in refusal(run("eval", "--category", "disc", *arguments))
+
+
+def test_known_defects_are_not_tested_on_and_the_checkpoint_is_not_taken_for_another_protocol(run, tiny_root, tmp_path):
+    shown = run("eval", "--category", "disc", "--data", tiny_root, "--protocol", "supervised", "--defects", 1, "--json")
+    assert shown.exit_code == 0, shown.output
+    results = json.loads(shown.stdout)
+    assert results["protocol"] == "supervised, 1 defective images of all types"
+    assert sum(image["kind"] == "spot" for image in results["images"]) == 1
+    assert sum(image["kind"] == "good" for image in results["images"]) == 2
+    unsupervised = run("eval", "--category", "disc", "--data", tiny_root)
+    assert "fitting a detector first" in unsupervised.stderr
+
+
+def test_the_published_protocol_is_stamped(run, tiny_root, tmp_path):
+    result = run("eval", "--category", "disc", "--data", tiny_root, "--protocol", "published")
+    assert result.exit_code == 0, result.output
+    assert "LEAKY" in result.stdout
+    folder = tmp_path / "runs" / "disc" / "001"
+    assert json.loads((folder / "results.json").read_text())["leaky"] is True
+    assert "LEAKY" in (folder / "report.html").read_text()
+
+
+def test_a_test_image_that_was_trained_on_is_refused(run, tiny_root):
+    shutil.copy(tiny_root / "disc" / "train" / "good" / "003.png", tiny_root / "disc" / "test" / "good" / "009.png")
+    message = refusal(run("eval", "--category", "disc", "--data", tiny_root))
+    assert "009.png shows the same as an image that the detector was trained on" in message

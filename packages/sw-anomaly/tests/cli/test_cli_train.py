@@ -1,0 +1,60 @@
+"""`sw-anomaly train` from a user's side."""
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from sw_anomaly.methods.unet.training import TrainingConfig
+
+from conftest import refusal
+
+
+def test_train_then_eval_with_its_checkpoint(run, tiny_root, tmp_path):
+    trained = run("train", "--category", "disc", "--data", tiny_root, "--out", tmp_path / "mine", "--json")
+    assert trained.exit_code == 0, trained.output
+    checkpoint = json.loads(trained.stdout)["checkpoint"]
+    result = run("eval", "--category", "disc", "--data", tiny_root, "--checkpoint", checkpoint)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "runs" / "disc" / "001" / "report.html").is_file()
+
+
+def test_an_interrupted_training_is_continued(run, tiny_root, tmp_path, monkeypatch):
+    from sw_anomaly.methods.unet import training
+
+    fit = training._train_epoch
+    monkeypatch.setattr(training, "_train_epoch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert run("train", "--category", "disc", "--data", tiny_root).exit_code != 0
+    monkeypatch.setattr(training, "_train_epoch", fit)
+    result = run("train", "--category", "disc", "--data", tiny_root)
+    assert result.exit_code == 0, result.output
+    assert "Continuing the interrupted training" in result.stderr
+    assert [path.name for path in (tmp_path / "runs" / "disc").iterdir()] == ["001"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "resnet"), "--model is 'resnet'; one of swnano,"),
+        (("--method", "magic"), "--method is 'magic'; one of auto, unet, unet+bank, bank, patchcore is wanted"),
+        (("--align", "on"), "--align is 'on'; one of auto, off is wanted"),
+        (("--protocol", "cheating"), "one of unsupervised, supervised, published is wanted"),
+        (("--image-size", 100), "a multiple of 32 from 64 is wanted"),
+        (("--defects", 3), "--defects and --known-type want --protocol supervised"),
+        (("--backbone", "resnet18"), "--backbone resnet18 is for --method patchcore; the method is auto"),
+        (("--method", "bank", "--model", "swnano"), "--model swnano is for --method auto; the method is bank"),
+        (("--method", "patchcore", "--protocol", "supervised"), "--protocol supervised is for --method auto"),
+        (("--method", "patchcore", "--backbone", "resnetty"), "a model of timm is wanted"),
+    ],
+)
+def test_options_out_of_range(run, tiny_root, arguments, message):
+    assert message in refusal(run("train", "--category", "disc", "--data", tiny_root, *arguments))
+
+
+def test_the_defaults_that_help_tells_of_are_those_of_the_configuration(run):
+    defaults = {field.name: field.default for field in fields(TrainingConfig)}
+    told = " ".join(run("train", "--help").output.replace("│", " ").split())
+    assert f"of {defaults['steps_per_epoch']} batches of {defaults['batch_size']} images each" in told
+    assert f"Default: {defaults['epochs']}." in told
+    for name in ("method", "model", "align", "protocol"):
+        assert f"{defaults[name]} (the default)" in told

@@ -1,0 +1,108 @@
+"""Every method: fitted, saved and read in the same way, with thresholds that no test image has moved."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sw_anomaly.data.mvtec import read_category
+from sw_anomaly.data.splits import Protocol, digest, make_split, picture_digest
+from sw_anomaly.evaluation.evaluate import evaluate
+from sw_anomaly.experiment.fit import METHODS, fit, load_detector
+from sw_anomaly.methods.unet.training import CHECKPOINT, TrainingConfig
+from sw_models.errors import InputError
+
+from conftest import draw_nail, save
+
+MODELS = {"unet": "swnano", "bank": "none", "unet+bank": "swnano", "patchcore": "shiftwise_pico"}
+
+
+@pytest.fixture
+def category(tiny_root):
+    return read_category(tiny_root, "disc")
+
+
+def configure(category, method, **given):
+    return TrainingConfig(
+        category.name, digest(category.train), 64, method, MODELS[method], epochs=1, steps_per_epoch=2, **given
+    )
+
+
+def fit_anew(category, config, folder):
+    folder.mkdir()
+    protocol = Protocol(config.protocol, config.defects, config.known_type)
+    return fit(make_split(category, protocol, config.seed), config, folder)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_is_fitted_saved_read_and_says_the_same_again(category, tmp_path, method):
+    detector = fit_anew(category, configure(category, method), tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        CHECKPOINT,
+        "config.json",
+        "manifest.json",
+    ]
+    assert detector.image_threshold > 0
+    assert detector.pixel_threshold > 0
+    assert (detector.info.method, detector.info.model) == (method, MODELS[method])
+    assert detector.info.framing.crop is None
+    assert set(detector.info.seen) == {picture_digest(image.path) for image in category.train}
+    image = category.test[-1].load()[0]
+    again = load_detector(tmp_path / "run" / CHECKPOINT)
+    assert again.info == detector.info
+    np.testing.assert_allclose(again.inspect(image).map, detector.inspect(image).map, rtol=1e-4, atol=1e-5)
+    assert detector.inspect(image).map.min() >= 0
+
+
+@pytest.mark.parametrize("method", ["bank", "patchcore"])
+def test_methods_that_are_not_trained_find_the_spots(category, tmp_path, method):
+    evaluation = evaluate(fit_anew(category, configure(category, method), tmp_path / "run"), category.test)
+    assert evaluation.overall.image_auroc == 1
+    assert evaluation.overall.pixel_auroc > 0.9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_seeds_give_equal_detectors(category, tmp_path, method):
+    one, same = (fit_anew(category, configure(category, method), tmp_path / name) for name in ("one", "same"))
+    assert one.info == same.info
+    for name, tensor in one.method.tensors().items():
+        assert tensor.equal(same.method.tensors()[name])
+
+
+@pytest.mark.parametrize("protocol", [{"protocol": "supervised", "defects": 1}, {"protocol": "published"}])
+def test_real_defects_may_be_shown(category, tmp_path, protocol):
+    detector = fit_anew(category, configure(category, "unet", **protocol), tmp_path / "run")
+    split = make_split(category, detector.info.protocol, 0)
+    shown = {picture_digest(image.path) for image in split.train + split.validation if not image.is_good}
+    assert shown
+    assert shown <= set(detector.info.seen)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["leaky"] is (protocol["protocol"] == "published")
+
+
+def test_parts_that_lie_anyhow_are_aligned_unless_that_is_switched_off(tmp_path):
+    for number in range(12):
+        save(tmp_path / "data" / "nail" / "train" / "good" / f"{number:03}.png", draw_nail(number))
+    nails = read_category(tmp_path / "data", "nail")
+    config = replace(configure(nails, "unet"), method="auto", image_size=160)
+    aligned = fit_anew(nails, config, tmp_path / "on")
+    assert aligned.info.framing.crop is not None
+    assert "in one pose" in aligned.info.alignment
+    assert aligned.info.method == "unet+bank"
+    assert aligned.inspect(draw_nail(0.5)).map.shape == (160, 160)
+    unaligned = fit_anew(nails, replace(config, align="off"), tmp_path / "off")
+    assert unaligned.info.framing.crop is None
+    assert unaligned.info.method == "unet"
+
+
+def test_checkpoints_of_unknown_methods_and_broken_ones_are_named(category, tmp_path):
+    detector = fit_anew(category, configure(category, "unet"), tmp_path / "run")
+    detector.info = replace(detector.info, method="magic")
+    detector.save(tmp_path / "magic.safetensors")
+    with pytest.raises(InputError, match=r"magic\.safetensors is of the method 'magic'; one of unet, bank,"):
+        load_detector(tmp_path / "magic.safetensors")
+    detector.info = replace(detector.info, method="unet", model="vanilla")
+    detector.save(tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=r"other\.safetensors does not hold the weights of the model 'vanilla'"):
+        load_detector(tmp_path / "other.safetensors")

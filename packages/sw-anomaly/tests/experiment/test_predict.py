@@ -1,0 +1,83 @@
+"""Predicting: what is written for each image, that nothing stops it, and that it keeps nothing."""
+
+import csv
+import tracemalloc
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sw_anomaly.data.mvtec import load_image
+from sw_anomaly.data.sources import find_sources
+from sw_anomaly.detector import Inspection
+from sw_anomaly.experiment.predict import predict
+
+from conftest import save
+
+
+class White:
+    """Finds what is white."""
+
+    image_threshold, pixel_threshold = 0.5, 0.5
+
+    def inspect(self, image):
+        heat = (image.mean(axis=2) > 250).astype(np.float32)
+        return Inspection(float(heat.max()), heat)
+
+
+@pytest.fixture
+def parts(tmp_path):
+    for number in range(4):
+        part = np.full((40, 60, 3), 90, dtype=np.uint8)
+        part[10:20, 30:50] = 255 if number % 2 else 90
+        save(tmp_path / "parts" / f"{number}.png", part)
+    (tmp_path / "parts" / "1b.png").write_bytes(b"no image")
+    (tmp_path / "out").mkdir()
+    return tmp_path / "parts"
+
+
+def run(parts, tmp_path):
+    sources = find_sources([str(parts)], tmp_path / "out")
+    return predict(White(), sources, tmp_path / "out", len(sources))
+
+
+def test_every_image_has_a_row_a_heat_map_and_a_mask(parts, tmp_path):
+    found = run(parts, tmp_path)
+    assert (found.images, found.defective) == (4, 2)
+    assert set(found.seconds) == {"reading", "model", "writing"}
+    assert min(found.seconds.values()) > 0
+    rows = {row["path"].rsplit("/", 1)[1]: row for row in csv.DictReader((tmp_path / "out" / "scores.csv").open())}
+    assert [rows[f"{number}.png"]["verdict"] for number in range(4)] == ["good", "defective"] * 2
+    mask = np.array(Image.open(tmp_path / "out" / rows["1.png"]["mask"]))
+    assert set(np.unique(mask)) == {0, 255}
+    assert (mask[10:20, 30:50] == 255).all()
+    assert (mask == 255).sum() == 10 * 20
+    heat_map = load_image(tmp_path / "out" / rows["1.png"]["heat_map"])
+    assert heat_map.shape == (40, 60, 3)
+    assert heat_map[15, 40].sum() > heat_map[35, 5].sum()
+
+
+def test_what_cannot_be_read_is_passed_over_and_named(parts, tmp_path):
+    found = run(parts, tmp_path)
+    assert len(found.unreadable) == 1
+    assert "1b.png does not decode" in found.unreadable[0]
+    (row,) = [row for row in csv.DictReader((tmp_path / "out" / "scores.csv").open()) if row["error"]]
+    assert row["path"].endswith("1b.png")
+    assert row["score"] == ""
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    path = save(tmp_path / "part.png", np.zeros((256, 256, 3), dtype=np.uint8))
+
+    def peak(count):
+        folder = tmp_path / f"out{count}"
+        folder.mkdir()
+        sources = find_sources([str(path)] * count, folder)
+        tracemalloc.start()
+        predict(White(), sources, folder, count)
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    peak(1)  # what is loaded once
+    assert peak(40) < peak(2) + 200_000  # less than one more image

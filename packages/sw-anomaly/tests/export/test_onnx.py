@@ -1,0 +1,124 @@
+"""Export: the file decides by itself what the detector decides, and one that does not is refused."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sw_anomaly.detector import TrainedDetector
+from sw_anomaly.export.onnx import OUTPUTS, check_file, export_detector
+from sw_anomaly.methods.ensemble import Combined
+from sw_anomaly.methods.patch_bank import PatchBank
+from sw_anomaly.methods.unet.method import IN_CHANNELS, Segmenter
+from sw_anomaly.methods.unet.networks import create_model
+from sw_anomaly.preprocessing.pose import Crop
+from sw_anomaly.preprocessing.view import Framing
+from sw_models.errors import InputError
+
+from conftest import draw_nail, refusal
+
+SIZE = 64
+CROP = Crop(48, 32, 3, (210.0, 210.0, 210.0))
+
+
+def decide(means, **changes):
+    """A detector by these means; what a checkpoint says besides what export needs is left out."""
+    info = {"category": "nail", "method": "unet+bank", "model": "swnano", "framing": Framing(SIZE, CROP)}
+    thresholds = {"image_threshold": 3.0, "pixel_threshold": 2.0}
+    return TrainedDetector(means, SimpleNamespace(**{**info, **thresholds, **changes}))
+
+
+@pytest.fixture(scope="module")
+def detector():
+    """A network with random weights whose maps reach from 0 to 1, and a bank, on parts that are aligned."""
+    model = create_model("swnano", IN_CHANNELS, 0)
+    model.head.weight.data *= 120
+    model.head.bias.data.zero_()
+    views = np.random.default_rng(0).integers(0, 256, (2, *Framing(SIZE, CROP).shape, 3), dtype=np.uint8)
+    parts = {"unet": Segmenter(model, views[0], SIZE), "bank": PatchBank.fit(views, SIZE, seed=0)}
+    return decide(Combined(parts, np.array([0.5, 4], dtype=np.float32)))
+
+
+@pytest.fixture(scope="module")
+def exporter():
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="the extra sw-anomaly[onnx] is not installed")
+
+
+@pytest.fixture(scope="module")
+def exported(exporter, detector, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "nail.onnx"
+    check = export_detector(detector, path)
+    assert check.images == 6
+    return path
+
+
+def assert_agreement(file, detector, images):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file)
+    maps = []
+    for image in images:
+        score, score_map, is_defective, mask = session.run(OUTPUTS, {"image": image})
+        wanted = detector.inspect(image)
+        assert score == pytest.approx(wanted.score, rel=0.01)
+        np.testing.assert_allclose(score_map, wanted.map, atol=0.01 * wanted.map.max())
+        assert is_defective == (score >= detector.image_threshold)
+        np.testing.assert_array_equal(mask, score_map >= detector.pixel_threshold)
+        maps.append(score_map)
+    return maps
+
+
+def test_the_file_alone_decides_as_the_detector_does(detector, exported):
+    images = [draw_nail(angle)[number:] for number, angle in enumerate((0.4, 2.9, 5.0))]
+    for found in assert_agreement(exported, detector, [*images, np.zeros((40, 90, 3), dtype=np.uint8)]):
+        assert found.min() < 0.1 * found.max()  # nothing is said of places outside the crop
+
+
+@pytest.mark.usefixtures("exporter")
+def test_images_that_are_not_aligned_are_scaled(tmp_path):
+    views = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+    bank = decide(PatchBank.fit(views[:2], SIZE, seed=0), method="bank", framing=Framing(SIZE))
+    assert export_detector(bank, tmp_path / "noise.onnx").images == 3
+    assert_agreement(tmp_path / "noise.onnx", bank, [views[2], views[2, :50], draw_nail(1.0)])
+
+
+def test_the_file_says_what_it_is(exported):
+    import onnx
+
+    properties = {one.key: one.value for one in onnx.load(exported).metadata_props}
+    assert json.loads(properties["sw-anomaly"]) == {
+        "category": "nail",
+        "method": "unet+bank",
+        "model": "swnano",
+        "image_threshold": 3.0,
+        "pixel_threshold": 2.0,
+    }
+
+
+def test_a_file_that_disagrees_is_not_kept(detector, exported, tmp_path, monkeypatch):
+    other = decide(detector.method, image_threshold=0.0, pixel_threshold=9.0)
+    with pytest.raises(RuntimeError, match="do not follow the thresholds"):
+        check_file(exported, other)
+    monkeypatch.setattr("sw_anomaly.export.onnx._write", lambda *given: given[-1].write_bytes(exported.read_bytes()))
+    with pytest.raises(RuntimeError):
+        export_detector(other, tmp_path / "other.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_its_extra_it_says_what_to_install(detector, tmp_path, monkeypatch):
+    monkeypatch.setattr("sw_anomaly.export.onnx.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"install sw-anomaly\[onnx\]"):
+        export_detector(detector, tmp_path / "disc.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_writes_a_file_once(run, detector, exported, tmp_path, monkeypatch):
+    monkeypatch.setattr("sw_anomaly.experiment.fit.load_detector", lambda path: detector)
+    monkeypatch.setattr("sw_anomaly.export.onnx._write", lambda *given: given[-1].write_bytes(exported.read_bytes()))
+    result = run("export", "any", tmp_path / "disc.onnx")
+    assert result.exit_code == 0, result.output
+    assert "agrees with the detector" in result.stdout
+    assert "already exists" in refusal(run("export", "any", tmp_path / "disc.onnx"))
+    assert "is not a folder" in refusal(run("export", "any", tmp_path / "nowhere" / "disc.onnx"))

@@ -1,0 +1,133 @@
+"""Framing without Python: what Pillow, SciPy and scikit-image make of an image, made by tensor operations."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+from sw_anomaly.export import view as export_framing
+from sw_anomaly.export.view import Frame, components, dilate, erode, gradient_magnitude, otsu, scaling
+from sw_anomaly.preprocessing.pose import Crop
+from sw_anomaly.preprocessing.view import Framing
+
+from conftest import draw_nail
+
+CROP = Crop(112, 64, 8, (210.0, 205.0, 200.0))
+small_masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=16))
+
+
+def assert_framed_alike(framing, image):
+    framed = framing.frame(image)
+    view, put_back = Frame(framing)(torch.from_numpy(image))
+    np.testing.assert_array_equal(view[0].permute(1, 2, 0).numpy(), framed.pixels)
+    heat = np.random.default_rng(0).random(framing.shape).astype(np.float32)
+    np.testing.assert_allclose(put_back(torch.from_numpy(heat)).numpy(), framed.put_back(heat), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [160, 192])  # the larger one leaves some of the canvas empty
+@pytest.mark.parametrize("seed", range(6))
+def test_parts_are_brought_into_their_pose_and_maps_back(seed, size):
+    rng = np.random.default_rng(seed)
+    image = draw_nail(rng.uniform(0, 2 * np.pi), *rng.uniform(65, 95, 2), shadow=rng.uniform(0, 70))
+    image = (image * rng.uniform(0.5, 1, 3)).astype(np.uint8)[: 160 - rng.integers(30)]
+    assert_framed_alike(Framing(size, CROP), image)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.full((100, 140, 3), 120, dtype=np.uint8),
+        np.random.default_rng(0).integers(0, 256, (160, 120, 3), dtype=np.uint8),
+    ],
+    ids=["even", "noise"],
+)
+def test_without_a_part_the_middle_is_viewed(image):
+    assert_framed_alike(Framing(160, CROP), image)
+
+
+@given(source=st.integers(1, 60), target=st.integers(1, 60), seed=st.integers(0, 99))
+def test_lines_are_scaled_as_by_pillow(source, target, seed):
+    line = np.random.default_rng(seed).random((1, source)).astype(np.float32)
+    wanted = np.array(Image.fromarray(line).resize((target, 1), Image.Resampling.BILINEAR))[0]
+    matrix = scaling(source + 3, target + 2, torch.tensor(float(source)), torch.tensor(float(target)))
+    scaled = matrix @ torch.from_numpy(np.pad(line[0], (0, 3), constant_values=9)).double()
+    np.testing.assert_allclose(scaled[:target].numpy(), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(500, 230), (90, 160)])
+def test_scaled_images_differ_from_pillows_by_rounding_alone(size):
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    view, _ = Frame(Framing(160))(torch.from_numpy(noise))
+    difference = np.abs(view[0].permute(1, 2, 0).numpy() - Framing(160).frame(noise).pixels)
+    assert difference.max() <= 2
+    assert (difference > 0).mean() < 0.01
+
+
+@given(mask=small_masks)
+def test_components_are_those_of_scipy(mask):
+    wanted = np.zeros(mask.shape, dtype=int)
+    for pixels in (mask, ~mask):
+        labels, count = ndimage.label(pixels)
+        for label in range(1, count + 1):
+            wanted[labels == label] = np.flatnonzero(labels == label)[0]
+    np.testing.assert_array_equal(components(torch.from_numpy(mask)).numpy(), wanted)
+
+
+def maze(side):
+    """Walls and ways, each in one piece, the ways as long and winding as can be."""
+    ways, rng = np.zeros((side, side), dtype=bool), np.random.default_rng(0)
+    path = [(1, 1)]
+    ways[1, 1] = True
+    while path:
+        row, column = path[-1]
+        steps = [(0, 2), (2, 0), (0, -2), (-2, 0)]
+        steps = [(r, c) for r, c in steps if 0 < row + r < side - 1 and 0 < column + c < side - 1]
+        steps = [(r, c) for r, c in steps if not ways[row + r, column + c]]
+        if not steps:
+            path.pop()
+            continue
+        r, c = steps[rng.integers(len(steps))]
+        ways[row + r // 2, column + c // 2] = ways[row + r, column + c] = True
+        path.append((row + r, column + c))
+    return ways
+
+
+def meander(side):
+    """One way that fills the square, along every second row."""
+    ways = np.zeros((side, side), dtype=bool)
+    ways[::2] = True
+    ways[1::4, -1] = ways[3::4, 0] = True
+    return ways
+
+
+@pytest.mark.parametrize("ways", [maze(321), meander(321), meander(321).T, meander(321)[::-1, ::-1]])
+def test_the_rounds_are_enough_for_the_most_winding_shapes(ways, monkeypatch):
+    monkeypatch.setattr(export_framing, "ROUNDS", export_framing.ROUNDS - 2)  # not by a hair's breadth
+    labels = components(torch.from_numpy(ways.copy())).numpy()
+    assert len(np.unique(labels[ways])) == 1
+
+
+@given(mask=small_masks, reach=st.integers(1, 3))
+def test_masks_grow_and_shrink_as_by_scipy(mask, reach):
+    tensor = torch.from_numpy(mask)
+    grown, shrunk = (change(tensor, torch.tensor(reach), 4).numpy() for change in (dilate, erode))
+    np.testing.assert_array_equal(grown, ndimage.binary_dilation(mask, iterations=reach))
+    np.testing.assert_array_equal(shrunk, ndimage.binary_erosion(mask, iterations=reach))
+
+
+@pytest.mark.parametrize("sigma", [0.4, 1.0])
+def test_steepness_and_its_threshold_are_those_of_the_libraries(sigma):
+    image = draw_nail(0.7)[:130, :, 0].astype(np.float32)
+    wanted = ndimage.gaussian_gradient_magnitude(image, sigma)
+    canvas = torch.zeros(160, 160, dtype=torch.float64)
+    canvas[:130] = torch.from_numpy(image)
+    steepness = gradient_magnitude(canvas, torch.tensor([130.0, 160.0]), torch.tensor(sigma).double(), 5)
+    np.testing.assert_allclose(steepness[:130].numpy(), wanted, atol=1e-3)
+    counted = torch.zeros(160, 160, dtype=torch.bool)
+    counted[:130] = True
+    assert otsu(steepness, counted).item() == pytest.approx(threshold_otsu(wanted), abs=1e-3)

@@ -1,0 +1,75 @@
+"""The patch bank: exactly the distance to the nearest good patch near the place, within its memory."""
+
+import numpy as np
+import pytest
+import torch
+
+from sw_anomaly.methods import patch_bank as bank
+from sw_anomaly.methods.patch_bank import PatchBank
+
+
+@pytest.fixture
+def views():
+    rng = np.random.default_rng(0)
+    scene = rng.integers(0, 256, (48, 40, 3))
+    return np.clip(scene + rng.normal(0, 4, (5, 48, 40, 3)), 0, 255).astype(np.uint8)
+
+
+def components(view, filters):
+    """Of each second patch, with the image reflected beyond its border: [H, W, K]."""
+    padded = np.pad(view.astype(np.float64) / 255, ((8, 8), (8, 8), (0, 0)), mode="reflect")
+    weights = filters.numpy().transpose(0, 2, 3, 1)
+    return np.array(
+        [[(weights * padded[r : r + 17, c : c + 17]).sum((1, 2, 3)) for c in range(0, 40, 2)] for r in range(0, 48, 2)]
+    )
+
+
+def test_heat_is_the_distance_to_the_nearest_good_patch_near_the_place(views, monkeypatch):
+    monkeypatch.setattr(bank, "TILE", 1)  # larger ones look a little farther
+    monkeypatch.setattr(bank, "COMPARED", 1)
+    monkeypatch.setattr(bank, "smooth_map", lambda maps, size: maps)
+    fitted = PatchBank.fit(views[:3], 48, seed=0)
+    good = np.stack([components(view, fitted.filters) for view in views[:3]])
+    seen = components(views[4], fitted.filters)
+    expected = np.empty(seen.shape[:2])
+    for row, column in np.ndindex(expected.shape):
+        near = good[:, max(row - 4, 0) : row + 5, max(column - 1, 0) : column + 2].reshape(-1, bank.COMPONENTS)
+        expected[row, column] = np.linalg.norm(near - seen[row, column], axis=1).min()
+    full = torch.nn.functional.interpolate(
+        torch.from_numpy(expected)[None, None], scale_factor=2, mode="bilinear", align_corners=False
+    )
+    heat = fitted.heat(views[4])
+    assert heat.dtype == np.float32
+    np.testing.assert_allclose(heat, full[0, 0].numpy(), atol=5e-3)
+
+
+def test_larger_tiles_look_farther_but_never_find_less(views, monkeypatch):
+    fitted = PatchBank.fit(views[:3], 48, seed=0)
+    wide = fitted.heat(views[4])
+    monkeypatch.setattr(bank, "TILE", 1)
+    assert (wide <= fitted.heat(views[4]) + 1e-4).all()
+
+
+def test_what_is_odd_is_hot_and_what_was_seen_is_cold(views):
+    fitted = PatchBank.fit(views, 48, seed=0)
+    odd = views[0].copy()
+    odd[20:30, 10:20] = 255
+    heat = fitted.heat(odd)
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    assert (row, column) == pytest.approx((25, 15), abs=5)
+    assert fitted.heat(views[0]).max() < 0.1 * heat.max()
+
+
+def test_the_bank_keeps_within_its_memory(views, monkeypatch):
+    one = 24 * 20 * bank.COMPONENTS * 2
+    monkeypatch.setattr(bank, "MEMORY", 3 * one + 1)
+    assert PatchBank.fit(views, 48, seed=0).patches.numel() * 2 == 3 * one
+    monkeypatch.setattr(bank, "MEMORY", 0)
+    assert len(PatchBank.fit(views, 48, seed=0).patches) == 1
+
+
+def test_odd_sizes_and_loading(views):
+    fitted = PatchBank.fit(views[:, :47, :39], 48, seed=0)
+    heat = fitted.heat(views[4, :47, :39])
+    assert heat.shape == (47, 39)
+    np.testing.assert_array_equal(PatchBank.from_tensors(fitted.tensors(), "none", 48).heat(views[4, :47, :39]), heat)

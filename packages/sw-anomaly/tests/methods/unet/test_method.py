@@ -1,0 +1,55 @@
+"""The segmenter: where its heat is, what its network sees, and what it makes of foreign tensors."""
+
+import numpy as np
+import pytest
+import torch
+
+from sw_anomaly.methods.unet.method import IN_CHANNELS, Segmenter, network_input
+from sw_anomaly.methods.unet.networks import create_model
+from sw_models.errors import InputError
+
+
+class Bright(torch.nn.Module):
+    """Calls what is bright defective, at half resolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, x):
+        assert x.shape[:2] == (1, IN_CHANNELS)
+        return self.scale * (torch.nn.functional.avg_pool2d(x[:, :3].mean(dim=1, keepdim=True), 2) - 0.5)
+
+
+def test_the_heat_is_where_the_network_says_it_is():
+    view = np.zeros((96, 64, 3), dtype=np.uint8)
+    view[30:60, 10:40] = 255
+    heat = Segmenter(Bright(), np.zeros_like(view), 96).heat(view)
+    assert heat.shape == (96, 64)
+    assert heat.dtype == np.float32
+    assert 0 <= heat.min() <= heat.max() <= 1
+    found = np.argwhere(heat > 0.5)
+    assert found.min(axis=0) == pytest.approx([30, 10], abs=2)
+    assert found.max(axis=0) == pytest.approx([59, 39], abs=2)
+
+
+def test_saving_and_loading_changes_nothing():
+    reference = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    segmenter = Segmenter(create_model("swnano", IN_CHANNELS), reference, 64)
+    loaded = Segmenter.from_tensors(segmenter.tensors(), "swnano", 64)
+    np.testing.assert_array_equal(loaded.reference, reference)
+    view = np.random.default_rng(1).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    np.testing.assert_allclose(loaded.heat(view), segmenter.heat(view), atol=1e-5)
+
+
+def test_tensors_of_another_model_are_named():
+    tensors = Segmenter(create_model("swnano", IN_CHANNELS), np.zeros((64, 64, 3), dtype=np.uint8), 64).tensors()
+    with pytest.raises(InputError, match="does not hold the weights of the model 'vanilla'"):
+        Segmenter.from_tensors(tensors, "vanilla", 64)
+
+
+def test_the_network_sees_the_image_and_its_difference_from_the_reference():
+    images, references = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    seen = network_input(images, references)
+    assert torch.equal(seen[:, :3], images)
+    assert torch.equal(seen[:, 3:], images - references)

@@ -1,0 +1,149 @@
+"""The deployed form of :class:`.shiftwise.ShiftwiseNet`'s stages: the same function, fewer and cheaper passes.
+
+- Every batch norm, the layer scale and the response norm's bias are folded into a neighbour.
+- The channels are put in the order "processed, then copied" once per stage, so that no block gathers channels.
+- Maps are overwritten where that is possible, and a few images at a time pass through a stage, so that its widest map
+  stays in the cache of a CPU instead of being fetched from memory five times per block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models import register_notrace_function
+from torch import Tensor, nn
+
+from sw_models.models._reparam import batch_norm_affine
+from sw_ops import stripe_conv2d_fused
+
+_CACHED_BYTES = 8 * 2**20  # of the widest map: fits a cache, and is still large enough for a good matrix product
+
+
+class FusedShiftwiseBlock(nn.Module):
+    """A block in evaluation mode; its input and output have the channels in the order "processed, then copied"."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        conv = block.conv.fuse()
+        scale, shift = batch_norm_affine(block.norm)
+        rep = len(conv.rep_channels)
+        self.anchor = conv.kernel_size // 2
+        self.horizontal = nn.Parameter(conv.horizontal * scale[:rep, None, None])
+        self.vertical = nn.Parameter(conv.vertical * scale[:rep, None, None])
+        self.bias = nn.Parameter(conv.bias * scale[:rep] + shift[:rep])
+        self.ghost_scale = nn.Parameter(scale[rep:].clone())
+        self.ghost_shift = nn.Parameter(shift[rep:].clone())
+        self.squeeze, self.excite = _linear(block.se.fc1), _linear(block.se.fc2)
+        self.expand_weight, self.expand_bias = nn.Parameter(block.expand.weight.flatten(1)), block.expand.bias
+        self.grn_weight, self.grn_eps = block.grn.weight, block.grn.eps
+        order = torch.cat([conv.rep_channels, conv.ghost_channels])
+        scale, shift = batch_norm_affine(block.project_norm)
+        weight, bias = block.project.weight.flatten(1), block.project.weight.flatten(1) @ block.grn.bias
+        self.project_weight = nn.Parameter((weight * (scale * block.gamma)[:, None])[order])
+        self.project_bias = nn.Parameter(((bias * scale + shift) * block.gamma)[order])
+
+    def forward(self, x: Tensor, scratch: Tensor | None = None) -> Tensor:
+        """Return ``x`` plus the block's branch, ``[B, dim, H, W]``.
+
+        Args:
+            x: ``[B, dim, H, W]``.
+            scratch: ``[2, B*H*W, 4*dim]``, memory to work in; without it, new memory is taken.
+        """
+        rep = len(self.bias)
+        processed = stripe_conv2d_fused(x[:, :rep], self.horizontal, self.vertical, self.bias, self.anchor)
+        copied = x[:, rep:] * self.ghost_scale[:, None, None] + self.ghost_shift[:, None, None]
+        y = torch.cat([processed, copied], dim=1)
+        y = y.mul_(self.excite(self.squeeze(y.mean((2, 3))).relu_()).sigmoid_()[:, :, None, None])
+
+        batch, dim, height, width = y.shape
+        hidden, squares = (None, None) if scratch is None else scratch
+        pixels = y.permute(0, 2, 3, 1).reshape(-1, dim)
+        h = torch.addmm(self.expand_bias, pixels, self.expand_weight.T, out=hidden)
+        h = torch.ops.aten.gelu_(h).view(batch, height * width, 4 * dim)
+        h = torch.mul(h, self._response(h, squares), out=None if hidden is None else h).view(-1, 4 * dim)
+        y = torch.addmm(self.project_bias, h, self.project_weight.T).view(batch, height, width, dim)
+        return y.permute(0, 3, 1, 2).add_(x)
+
+    def _response(self, h: Tensor, squares: Tensor | None) -> Tensor:
+        """Return the factors of the global response norm, ``[B, 1, 4*dim]``."""
+        norm = l2_norm(h, 1, None if squares is None else squares.view_as(h))
+        response = norm / (norm.mean(dim=2, keepdim=True) + self.grn_eps)
+        return (1 + self.grn_weight * response).to(h.dtype)
+
+
+class FusedShiftwiseStage(nn.Module):
+    """A stage in evaluation mode, ``[B, in_dim, H, W] -> [B, dim, H/2, W/2]``; the first keeps the resolution."""
+
+    def __init__(self, stage: Any) -> None:
+        super().__init__()
+        conv = stage.blocks[0].conv
+        order = torch.cat([conv.rep_channels, conv.ghost_channels])
+        if isinstance(stage.downsample, nn.Identity):
+            self.downsample: nn.Module = _permutation(order, like=stage.blocks[0].gamma)
+        else:
+            self.downsample = stage.downsample
+            for layer in stage.downsample.children():
+                layer.weight, layer.bias = nn.Parameter(layer.weight[order]), nn.Parameter(layer.bias[order])
+        self.blocks = nn.Sequential(*(FusedShiftwiseBlock(block) for block in stage.blocks))
+        self.restore = _permutation(order.argsort(), like=stage.blocks[0].gamma)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the stage's map, with the channels in their usual order."""
+        x = self.downsample(x)
+        if not _runs_in_scratch(x):
+            return self.restore(self._run(x, None))
+        batch, dim, height, width = x.shape
+        images = max(1, min(batch, _CACHED_BYTES // (4 * dim * height * width * x.element_size())))
+        scratch = x.new_empty(2, images * height * width, 4 * dim)
+        y = torch.empty_like(x, memory_format=torch.channels_last)
+        for part, out in zip(x.split(images), y.split(images), strict=True):
+            out.copy_(self._run(part, scratch[:, : len(part) * height * width]))
+        return self.restore(y)
+
+    def _run(self, x: Tensor, scratch: Tensor | None) -> Tensor:
+        for block in self.blocks:
+            x = block(x, scratch)
+        return x
+
+
+@register_notrace_function
+def l2_norm(x: Tensor, dim: int | tuple[int, ...], squares: Tensor | None = None) -> Tensor:
+    """Return the L2 norms over ``dim``, which is kept with size 1; in float32 for 16-bit ``x``.
+
+    Args:
+        x: of any shape.
+        dim: the dimensions summed over.
+        squares: memory to work in, like ``x``; without it, new memory is taken.
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if x.device.type != "cpu" or x.dtype == torch.float16:  # whose squares overflow
+        return torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=dtype)
+    # Faster on CPUs than vector_norm. The root of zero would have an infinite gradient.
+    return torch.mul(x, x, out=squares).sum(dim, keepdim=True, dtype=dtype).clamp_min(torch.finfo(dtype).tiny).sqrt()
+
+
+def _runs_in_scratch(x: Tensor) -> bool:
+    """Tell whether a plain CPU inference is going on: memory that is written again has no place elsewhere."""
+    return (
+        x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+    )
+
+
+def _linear(conv: Any) -> nn.Linear:
+    """Return a 1x1 convolution as a layer for ``[B, C]``, which is faster there."""
+    layer = nn.Linear(conv.in_channels, conv.out_channels, device="meta")
+    layer.weight, layer.bias = nn.Parameter(conv.weight.flatten(1)), conv.bias
+    return layer
+
+
+def _permutation(order: Tensor, like: Tensor) -> nn.Conv2d:
+    """Return the layer ``x[:, order]``, as a 1x1 convolution, which is faster in channels-last memory than a gather."""
+    layer = nn.Conv2d(len(order), len(order), 1, bias=False, device="meta")
+    layer.weight = nn.Parameter(F.one_hot(order, len(order)).to(like)[:, :, None, None])
+    return layer

@@ -1,0 +1,1 @@
+"""The benchmark: the operator beside a dense convolution and the published algorithm."""

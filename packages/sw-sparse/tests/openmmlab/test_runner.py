@@ -1,0 +1,121 @@
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("mmengine", reason="mmengine is not installed (extra openmmlab)")
+
+from sw_models.errors import InputError
+from sw_sparse.openmmlab import runner as experiment
+from sw_sparse.openmmlab.config import load_config
+
+
+def train(task, folder, *options):
+    return experiment.train(task, load_config(task, "toy_sample", options), folder)
+
+
+def train_and_interrupt(task, folder, after):
+    """Train until a signal comes, which is no part of what the run's folder remembers."""
+    adopt = experiment._adopt_folder
+
+    def adopt_and_expect_a_signal(cfg, folder):
+        adopt(cfg, folder)
+        cfg.custom_hooks = [*cfg.custom_hooks, {"type": "InterruptHook", "after": after}]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "_adopt_folder", adopt_and_expect_a_signal)
+        with pytest.raises(KeyboardInterrupt):
+            train(task, folder)
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def test_a_run_leaves_everything_in_its_folder(task, tmp_path):
+    summary = train(task, tmp_path / "run")
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"config.py", "curves.png", "iter_4.pth", "iter_6.pth", "synthetic-data"} <= files
+    assert "iter_2.pth" not in files  # the last two are kept, and the best
+    assert summary["iterations"] == 6
+    (log,) = (tmp_path / "run").glob("*/vis_data/scalars.json")
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [r["step"] for r in records if "closeness" in r] == [2, 4, 6]
+    assert list((tmp_path / "run").glob("*/vis_data/events*"))
+    best = max((r for r in records if "closeness" in r), key=lambda r: r["closeness"])
+    assert summary["best_score"] == pytest.approx(best["closeness"])
+    assert summary["checkpoint"].endswith(f"best_closeness_iter_{best['step']}.pth")
+
+
+def test_the_learning_rate_follows_the_batch(task, tmp_path):
+    train(task, tmp_path / "run")
+    (log,) = (tmp_path / "run").glob("*/vis_data/scalars.json")
+    assert json.loads(log.read_text().splitlines()[0])["lr"] == pytest.approx(0.01 * 4 / 2)
+
+
+def test_an_interrupted_run_ends_as_one_that_was_not(task, tmp_path):
+    train(task, tmp_path / "whole")
+    train_and_interrupt(task, tmp_path / "broken", after=5)
+    assert not (tmp_path / "broken" / "iter_6.pth").exists()
+    train(task, tmp_path / "broken")
+    whole, broken = weights(tmp_path / "whole" / "iter_6.pth"), weights(tmp_path / "broken" / "iter_6.pth")
+    assert all(torch.equal(whole[key], broken[key]) for key in whole)
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(task, tmp_path, caplog):
+    train_and_interrupt(task, tmp_path / "run", after=5)
+    newest = tmp_path / "run" / "iter_4.pth"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    train(task, tmp_path / "run")
+    assert "iter_4.pth" in caplog.text
+    assert weights(tmp_path / "run" / "iter_6.pth")
+
+
+def test_a_folder_with_another_run_is_left_alone(task, tmp_path):
+    train_and_interrupt(task, tmp_path / "run", after=3)
+    with pytest.raises(InputError, match=r"holds a run with train_cfg.max_iters=6, now it is 8"):
+        train(task, tmp_path / "run", "train_cfg.max_iters=8")
+
+
+def test_the_best_checkpoint_tests_as_it_did_in_training(task, tmp_path):
+    summary = train(task, tmp_path / "run")
+    cfg = load_config(task, str(tmp_path / "run"))
+    checkpoint = experiment.find_checkpoint(tmp_path / "run")
+    metrics = experiment.test(cfg, checkpoint, tmp_path / "run" / "test")
+    assert metrics["closeness"] == pytest.approx(summary["best_score"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("head.bias"), r"lacks head\.bias, which the model has"),
+        (lambda state: state.update(extra=torch.ones(1)), "has extra, which the model lacks"),
+        (lambda state: state.update({"head.bias": torch.ones(7)}), r"head\.bias is \(7,\) in it, want \(1,\)"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(task, tmp_path, change, message):
+    cfg = load_config(task, "toy")
+    state = experiment.load_model(cfg).state_dict()
+    change(state)
+    torch.save({"state_dict": state}, tmp_path / "c.pth")
+    with pytest.raises(InputError, match=message):
+        experiment.load_model(cfg, tmp_path / "c.pth")
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(task, tmp_path):
+    torch.save({"state_dict": print}, tmp_path / "c.pth")
+    with pytest.raises(InputError, match="cannot be read safely"):
+        experiment.load_model(load_config(task, "toy"), tmp_path / "c.pth")
+
+
+def test_parts_that_cannot_be_built_are_bad_input(task, tmp_path):
+    cfg = load_config(task, "toy", ["model.backbone.frozen_stages=9"])
+    with pytest.raises(InputError, match="frozen_stages: got 9"):
+        experiment.train(task, cfg, tmp_path / "run")
+
+
+@pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])
+def test_data_that_are_not_there_are_bad_input(task, tmp_path, loader):
+    cfg = load_config(task, "toy", [f"{loader}.dataset.length=-1"])
+    with pytest.raises(InputError, match="no images"):
+        experiment.train(task, cfg, tmp_path / "run")

@@ -32,7 +32,7 @@ NAIL_LENGTH = 90
 
 
 def draw_nail(angle, row=80.0, column=80.0, ground=210, size=160, shadow=0.0, mark=None):
-    """A dark nail, its head towards `angle`, centred at a place, uint8 [size, size, 3]."""
+    """A dark nail, its head towards ``angle``, centred at a place, uint8 [size, size, 3]."""
     rows, columns = np.mgrid[:size, :size].astype(float)
     along = (rows - row) * np.sin(angle) + (columns - column) * np.cos(angle)
     across = (columns - column) * np.sin(angle) - (rows - row) * np.cos(angle)
@@ -53,7 +53,7 @@ def draw_nails(angles):
 
 @pytest.fixture
 def tiny_root(tmp_path):
-    """`disc`: six good training images; in test two good ones and two with a white `spot`."""
+    """``disc``: six good training images; in test two good ones and two with a white ``spot``."""
     rng = np.random.default_rng(0)
     root = tmp_path / "data"
     for number in range(6):

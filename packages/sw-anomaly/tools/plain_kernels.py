@@ -1,9 +1,9 @@
-"""Does the shift-wise operator help to find defects? `sw-anomaly` with plain depthwise convolutions in its place.
+"""Does the shift-wise operator help to find defects? ``sw-anomaly`` with plain depthwise convolutions in its place.
 
 python packages/sw-anomaly/tools/plain_kernels.py SIZE eval --category screw --data DIR ...
 
-SIZE is the width of the plain kernels in `swnano`, in pixels; what follows is as for `sw-anomaly`. The checkpoints that
-come of it can only be read by this program.
+SIZE is the width of the plain kernels in ``swnano``, in pixels; what follows is as for ``sw-anomaly``. The checkpoints
+that come of it can only be read by this program.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sw_ops import ShiftwiseConv2d
 
 
 def plain_swnano(size: int, in_channels: int = 3) -> UNet:
-    """`swnano` with a depthwise convolution of `size` x `size` for each shift-wise layer."""
+    """``swnano`` with a depthwise convolution of ``size`` x ``size`` for each shift-wise layer."""
     model = swnano(in_channels)
     for name, layer in [pair for pair in model.named_modules() if isinstance(pair[1], ShiftwiseConv2d)]:
         plain = nn.Conv2d(layer.channels, layer.channels, size, padding="same", groups=layer.channels, bias=False)

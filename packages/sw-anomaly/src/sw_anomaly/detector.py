@@ -1,7 +1,7 @@
 """A trained detector: what it says about one image, and the file that holds it.
 
-A detector frames an image (see `framing`), lets its method heat up what looks defective, and decides. What methods have
-in common is here; what each makes of a view is in a file of its own.
+A detector frames an image (see ``framing``), lets its method heat up what looks defective, and decides. What methods
+have in common is here; what each makes of a view is in a file of its own.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Method(ABC):
 
 
 class HeatMethod(Method):
-    """A method whose score follows from its map, for images scaled to `image_size`."""
+    """A method whose score follows from its map, for images scaled to ``image_size``."""
 
     image_size: int
 
@@ -69,7 +69,7 @@ class HeatMethod(Method):
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From `image` an image, from `pixel` a pixel is called defective; `pixel_ap` says how well pixels can be told."""
+    """Scores from which an image or a pixel is called defective, and the pixels' average precision."""
 
     image: float
     pixel: float
@@ -128,7 +128,7 @@ class TrainedDetector:
 
 
 def read_info(path: Path) -> DetectorInfo:
-    """The description in a checkpoint; raises `InputError` if the file is not one."""
+    """The description in a checkpoint; raises ``InputError`` if the file is not one."""
     wanted = "a checkpoint.safetensors written by `sw-anomaly train` is wanted"
     if not path.is_file():
         raise InputError(f"checkpoint {path} is not a file; {wanted}")

@@ -1,4 +1,4 @@
-"""`sw-anomaly eval` from a user's side: what it writes, what it prints, and how it refuses."""
+"""``sw-anomaly eval`` from a user's side: what it writes, what it prints, and how it refuses."""
 
 import json
 import shutil
@@ -112,7 +112,7 @@ QUICK = ("--method", "bank", "--image-size", "64")
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Other processes would take their time to start; `test_benchmark` has some."""
+    """Other processes would take their time to start; ``test_benchmark`` has some."""
     monkeypatch.setattr(
         benchmark, "run_many", lambda requests, workers: ((r, benchmark._run_alone(r)) for r in requests)
     )

@@ -1,4 +1,4 @@
-"""`sw-anomaly predict` from a user's side."""
+"""``sw-anomaly predict`` from a user's side."""
 
 import json
 

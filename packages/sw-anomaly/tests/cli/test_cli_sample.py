@@ -1,4 +1,4 @@
-"""`sw-anomaly sample` from a user's side."""
+"""``sw-anomaly sample`` from a user's side."""
 
 import json
 

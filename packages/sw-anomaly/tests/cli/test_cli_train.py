@@ -1,4 +1,4 @@
-"""`sw-anomaly train` from a user's side."""
+"""``sw-anomaly train`` from a user's side."""
 
 import json
 from dataclasses import fields

@@ -23,7 +23,7 @@ def category(tiny_root):
 
 @pytest.fixture
 def large(tmp_path):
-    """40 good images to train with; 10 good, 12 of `bent` and 8 of `chip` to test with; no files."""
+    """40 good images to train with; 10 good, 12 of ``bent`` and 8 of ``chip`` to test with; no files."""
     train = tuple(LabelledImage(tmp_path / "disc/train/good" / f"{n:03}.png", "good") for n in range(40))
     test = tuple(
         LabelledImage(tmp_path / "disc/test" / kind / f"{n:03}.png", kind)

@@ -1,6 +1,6 @@
-"""The command `sw-anomaly`: a file per command, what they share in `app.py`.
+"""The command ``sw-anomaly``: a file per command, what they share in ``app.py``.
 
-Heavy imports wait until a command runs, so that `--help` answers at once.
+Heavy imports wait until a command runs, so that ``--help`` answers at once.
 """
 
 from sw_anomaly.cli.common import app

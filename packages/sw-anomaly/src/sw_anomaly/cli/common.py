@@ -35,7 +35,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 
 def bad_input_in_one_line(command: Callable[..., None]) -> Callable[..., None]:
-    """Make a command print an `InputError` as one line and exit with 2."""
+    """Make a command print an ``InputError`` as one line and exit with 2."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -50,7 +50,7 @@ def bad_input_in_one_line(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A `Progress` that draws a bar per piece of work; where nobody watches, a line per tenth of it."""
+    """A ``Progress`` that draws a bar per piece of work; where nobody watches, a line per tenth of it."""
     text, left = TextColumn("{task.description}"), TimeRemainingColumn(elapsed_when_finished=True)
     columns = (text, BarColumn(), MofNCompleteColumn(), left, TextColumn("{task.fields[note]}", style="dim"))
     with Bars(*columns, console=screen) as bars:

@@ -1,4 +1,4 @@
-"""`sw-anomaly compare`."""
+"""``sw-anomaly compare``."""
 
 from __future__ import annotations
 

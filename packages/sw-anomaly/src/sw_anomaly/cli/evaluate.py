@@ -1,4 +1,4 @@
-"""`sw-anomaly eval`."""
+"""``sw-anomaly eval``."""
 
 from __future__ import annotations
 

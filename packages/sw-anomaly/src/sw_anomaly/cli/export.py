@@ -1,4 +1,4 @@
-"""`sw-anomaly export`."""
+"""``sw-anomaly export``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of fitting a detector, which `sw-anomaly train` and `sw-anomaly eval` have in common."""
+"""The options of fitting a detector, which ``sw-anomaly train`` and ``sw-anomaly eval`` have in common."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fit_options(
     ] = None,
     seed: Annotated[int | None, Option(min=0, help="What all that is random follows from. Default: 0.")] = None,
 ) -> dict[str, Any]:
-    """The fields of `TrainingConfig` that a command is asked for; raises `InputError` on what cannot be."""
+    """The fields of ``TrainingConfig`` that a command is asked for; raises ``InputError`` on what cannot be."""
     from sw_anomaly.data.splits import DEFECTS
     from sw_anomaly.methods.unet.networks import MODELS
 
@@ -85,7 +85,7 @@ def fit_options(
 
 
 def with_fit_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the parameters of `fit_options` in place of its parameter `options`, which gets their result."""
+    """Give a command the parameters of ``fit_options``, whose result becomes its argument ``options``."""
     own, added = (inspect.signature(one, eval_str=True).parameters for one in (command, fit_options))
 
     @functools.wraps(command)

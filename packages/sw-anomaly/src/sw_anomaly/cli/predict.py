@@ -1,4 +1,4 @@
-"""`sw-anomaly predict`."""
+"""``sw-anomaly predict``."""
 
 from __future__ import annotations
 

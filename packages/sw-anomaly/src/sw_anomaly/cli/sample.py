@@ -1,4 +1,4 @@
-"""`sw-anomaly sample`."""
+"""``sw-anomaly sample``."""
 
 from __future__ import annotations
 

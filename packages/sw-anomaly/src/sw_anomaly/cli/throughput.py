@@ -1,4 +1,4 @@
-"""`sw-anomaly throughput`."""
+"""``sw-anomaly throughput``."""
 
 from __future__ import annotations
 

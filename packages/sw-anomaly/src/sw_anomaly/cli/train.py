@@ -1,4 +1,4 @@
-"""`sw-anomaly train`."""
+"""``sw-anomaly train``."""
 
 from __future__ import annotations
 

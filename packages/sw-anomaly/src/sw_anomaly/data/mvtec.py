@@ -28,7 +28,7 @@ NAMED_AT_MOST = 5  # files in one message
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image file, its kind (`good` or the name of its defect type) and the file of its mask, if it has one."""
+    """An image file, its kind (``good`` or the name of its defect type) and the file of its mask, if it has one."""
 
     path: Path
     kind: str
@@ -63,7 +63,7 @@ class Category:
 
 
 def read_category(root: Path, name: str) -> Category:
-    """List the category `name` below `root`; raises `InputError` if the layout is not as in the module's text."""
+    """List the category ``name`` below ``root``; raises ``InputError`` if the layout is not as in the module's text."""
     folder = root / name
     if not folder.is_dir():
         present = ", ".join(list_categories(root)) or "none in MVTec AD layout"
@@ -87,7 +87,7 @@ def read_category(root: Path, name: str) -> Category:
 
 
 def list_categories(root: Path) -> list[str]:
-    """Names of the folders below `root` that have a `train/good` folder, sorted."""
+    """Names of the folders below ``root`` that have a ``train/good`` folder, sorted."""
     return [folder.name for folder in _list_folders(root) if (folder / "train" / GOOD).is_dir()]
 
 

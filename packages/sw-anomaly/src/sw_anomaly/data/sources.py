@@ -20,7 +20,7 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".m
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that is decoded by `load`, to uint8 [H, W, 3]; `name` tells it from the others, without a suffix."""
+    """An image that is decoded by ``load``, to uint8 [H, W, 3]; ``name`` tells it from the others, without a suffix."""
 
     path: Path
     name: Path
@@ -44,8 +44,8 @@ class Source:
 def find_sources(given: Sequence[str], leave_out: Path) -> list[Source]:
     """The files that are meant by paths of images, videos and folders, and by patterns such as "parts/*.png".
 
-    Folders are searched to the bottom, in the order of names, but not `leave_out`, where results are written. Raises
-    `InputError` for what is not there, and for videos without the means to read them.
+    Folders are searched to the bottom, in the order of names, but not ``leave_out``, where results are written. Raises
+    ``InputError`` for what is not there, and for videos without the means to read them.
     """
     sources: list[Source] = []
     taken: set[Path] = set()
@@ -62,7 +62,7 @@ def find_sources(given: Sequence[str], leave_out: Path) -> list[Source]:
 
 
 def pictures_of(source: Source) -> Iterator[Picture]:
-    """The images in a file, one at a time; raises `InputError` where a video ends in something else than a frame."""
+    """The images in a file, one at a time; raises ``InputError`` where a video ends in something else than a frame."""
     if not source.is_video:
         yield Picture(source.path, source.name, partial(load_image, source.path))
         return

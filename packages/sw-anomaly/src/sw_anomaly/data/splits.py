@@ -29,9 +29,9 @@ DEFECTS = 10  # defective images that the supervised protocol shows, as in arXiv
 class Protocol:
     """Who may see what.
 
-    `unsupervised`: good training images only. `supervised`: `defects` of the defective test images besides, drawn over
-    all types, or all of them of `known_type`; what is shown, and the whole known type, leaves the test set.
-    `published`: the split of the published code, whose test images are those it was trained on; for comparison only.
+    ``unsupervised``: good training images only. ``supervised``: ``defects`` of the defective test images besides, drawn
+    over all types, or all of them of ``known_type``; what is shown, and the whole known type, leaves the test set.
+    ``published``: the split of the published code, whose test images are those it was trained on; for comparison only.
     """
 
     name: str = "unsupervised"
@@ -126,7 +126,7 @@ def picture_digest(path: Path) -> str:
 
 
 def check_unseen(test: Sequence[LabelledImage], seen: Iterable[str]) -> None:
-    """Raise `InputError` if a test image shows the same as one of those whose `picture_digest` is in `seen`."""
+    """Raise ``InputError`` if a test image shows the same as one of those whose ``picture_digest`` is in ``seen``."""
     known = set(seen)
     repeated = [image.path for image in test if picture_digest(image.path) in known]
     if repeated:

@@ -49,9 +49,9 @@ class Comparison:
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
-    """Compare runs, folders that `sw-anomaly eval` wrote, with the first; metrics that are not defined are NaN.
+    """Compare runs, folders that ``sw-anomaly eval`` wrote, with the first; metrics that are not defined are NaN.
 
-    Raises `InputError` if a folder holds no results or the runs have too little in common.
+    Raises ``InputError`` if a folder holds no results or the runs have too little in common.
     """
     results = [_read_results(folder) for folder in folders]
     categories = {result["category"] for result in results}

@@ -111,7 +111,7 @@ class Evaluation:
 
 
 def evaluate(detector: Detector, images: Sequence[LabelledImage], progress: Progress = silent) -> Evaluation:
-    """Inspect all `images` and measure; the detector decides with its own thresholds, which no test image has moved."""
+    """Inspect all ``images`` and measure, with the detector's own thresholds, which no test image has moved."""
     tested = []
     for number, image in enumerate(images, start=1):
         picture, mask = image.load()

@@ -33,10 +33,10 @@ LOOKED_AT = 64  # images that decide about alignment
 
 
 def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress = silent) -> TrainedDetector:
-    """Fit a detector to `split.train`; `split.validation` chooses thresholds and when to stop, `split.test` is unused.
+    """Fit a detector to ``split.train``; ``split.validation`` gives thresholds and the epoch to keep.
 
-    Writes `config.json`, `manifest.json` and `checkpoint.safetensors` to `folder`. Called again on a folder where it
-    was interrupted it continues.
+    Writes ``config.json``, ``manifest.json`` and ``checkpoint.safetensors`` to ``folder``. Called again on a folder
+    where it was interrupted it continues.
     """
     protocol = Protocol(config.protocol, config.defects, config.known_type)
     write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(asdict(config), indent=2) + "\n"))
@@ -117,7 +117,7 @@ METHODS = ("unet", "bank", "unet+bank", "patchcore")
 
 
 def load_detector(path: Path) -> TrainedDetector:
-    """Read a checkpoint that `fit` wrote; raises `InputError` if it is anything else."""
+    """Read a checkpoint that ``fit`` wrote; raises ``InputError`` if it is anything else."""
     info = read_info(path)
     if info.method not in METHODS:
         raise InputError(f"checkpoint {path} is of the method {info.method!r}; one of {', '.join(METHODS)} is wanted")

@@ -1,4 +1,4 @@
-"""Folders of runs: `<out>/<category>/001`, `002`, ...; each is written by one command and then left as it is."""
+"""Folders of runs: ``<out>/<category>/001``, ``002``, ...; each is written by one command and then left as it is."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sw_anomaly.methods.unet.training import CHECKPOINT, TrainingConfig, is_unfi
 
 
 def list_runs(folder: Path) -> list[Path]:
-    """The numbered folders in `folder`, newest first."""
+    """The numbered folders in ``folder``, newest first."""
     runs = [path for path in folder.glob("*") if path.is_dir() and path.name.isdecimal()]
     return sorted(runs, key=lambda path: int(path.name), reverse=True)
 
 
 def new_run(folder: Path) -> Path:
-    """Create the next numbered folder in `folder`, also where other processes do the same."""
+    """Create the next numbered folder in ``folder``, also where other processes do the same."""
     while True:
         last = next((int(run.name) for run in list_runs(folder)), 0)
         run = folder / f"{last + 1:03}"
@@ -29,12 +29,12 @@ def new_run(folder: Path) -> Path:
 
 
 def find_unfinished(folder: Path, config: TrainingConfig) -> Path | None:
-    """The newest run in `folder` whose training under this very configuration was interrupted."""
+    """The newest run in ``folder`` whose training under this very configuration was interrupted."""
     return next((run for run in list_runs(folder) if is_unfinished(run) and read_config(run) == config), None)
 
 
 def find_checkpoint(folder: Path, training_images: str, asked: Mapping[str, Any]) -> Path | None:
-    """The newest finished checkpoint in `folder` for these training images whose configuration is as asked."""
+    """The newest finished checkpoint in ``folder`` for these training images whose configuration is as asked."""
     wanted = {"training_images": training_images, **asked}
     for run in list_runs(folder):
         config = read_config(run)

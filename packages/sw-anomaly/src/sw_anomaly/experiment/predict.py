@@ -47,7 +47,7 @@ class Predictions:
 def predict(
     detector: Detector, sources: Iterable[Source], folder: Path, total: int, progress: Progress = silent
 ) -> Predictions:
-    """Inspect every image in the `total` sources; write `scores.csv`, `heat_maps/` and `masks/` to `folder`.
+    """Inspect every image in the ``total`` sources; write ``scores.csv``, ``heat_maps/`` and ``masks/`` to ``folder``.
 
     A heat map lies over its image, with the threshold in the middle of the colours and what reaches it outlined; a mask
     is 255 there and 0 elsewhere. What cannot be read is noted, in the table too, and passed over.

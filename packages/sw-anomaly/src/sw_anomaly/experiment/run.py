@@ -37,9 +37,9 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be evaluated: a category in a folder of data, and the fields of `TrainingConfig` that were asked for.
+    """What is to be evaluated: a category in a folder of data, and the options of training that were given.
 
-    Without a `checkpoint` the newest in `out` that was made as asked is taken, or a new one is made.
+    Without a ``checkpoint`` the newest in ``out`` that was made as asked is taken, or a new one is made.
     """
 
     data: Path
@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: its folder, what its `results.json` says, and what the report says about it."""
+    """A finished run: its folder, what its ``results.json`` says, and what the report says about it."""
 
     run: Path
     result: dict[str, Any]

@@ -1,4 +1,4 @@
-"""How many images `sw-anomaly predict` inspects in a second, and what takes the time."""
+"""How many images ``sw-anomaly predict`` inspects in a second, and what takes the time."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Throughput:
 
 
 def measure(detector: Detector, sources: Sequence[Source], count: int, progress: Progress = silent) -> Throughput:
-    """Inspect `count` files as `predict` does, writing included; the sources are gone through again if they are fewer.
+    """Inspect ``count`` files as ``predict`` does, writing included; fewer sources are gone through again.
 
-    Raises `InputError` if one cannot be read.
+    Raises ``InputError`` if one cannot be read.
     """
     with TemporaryDirectory() as folder:
         predict(detector, islice(cycle(sources), WARM_UP), Path(folder), WARM_UP)

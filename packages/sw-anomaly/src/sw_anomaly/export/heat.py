@@ -1,6 +1,6 @@
 """The heat of each method as a module, for a graph in which there is no Python.
 
-Each says of a view, float32 [1, 3, h, w] in 0..255, what `heat` of its method says before smoothing: [1, 1, h, w].
+Each says of a view, float32 [1, 3, h, w] in 0..255, what ``heat`` of its method says before smoothing: [1, 1, h, w].
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sw_anomaly.methods.unet.method import Segmenter, network_input
 
 
 class UNetHeat(nn.Module):
-    """`Segmenter.heat`."""
+    """``Segmenter.heat``."""
 
     def __init__(self, method: Segmenter) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class UNetHeat(nn.Module):
 
 
 class PatchCoreHeat(nn.Module):
-    """`PatchCore.heat`."""
+    """``PatchCore.heat``."""
 
     def __init__(self, method: PatchCore) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class PatchCoreHeat(nn.Module):
 
 
 class BankHeat(nn.Module):
-    """`PatchBank.heat`, of all tiles at once, for one of the rows of good patches near each of them after the other."""
+    """``PatchBank.heat``, of all tiles at once, one row of good patches near each of them after the other."""
 
     def __init__(self, method: PatchBank) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ class Check:
 
 
 class Decision(nn.Module):
-    """What `TrainedDetector.inspect` does, and the thresholds, as one module: an image, uint8 [H, W, 3], to `OUTPUTS`.
+    """``TrainedDetector.inspect`` and the thresholds as one module: an image, uint8 [H, W, 3], to ``OUTPUTS``.
 
     These are the score, float32 []; the map, float32 [H, W]; the decisions on the image, bool [], and on its pixels,
     bool [H, W].
@@ -68,9 +68,9 @@ class Decision(nn.Module):
 
 
 def export_detector(detector: TrainedDetector, path: Path) -> Check:
-    """Write the detector to the ONNX file `path` once it has been run and its answers agree with the detector's.
+    """Write the detector to the ONNX file ``path`` once it has been run and its answers agree with the detector's.
 
-    Raises `InputError` if what export needs is not installed, and `RuntimeError` if the answers do not agree.
+    Raises ``InputError`` if what export needs is not installed, and ``RuntimeError`` if the answers do not agree.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
@@ -87,7 +87,7 @@ def export_detector(detector: TrainedDetector, path: Path) -> Check:
 
 
 def check_file(path: Path, detector: TrainedDetector) -> Check:
-    """Run an exported file on drawn images; raises `RuntimeError` where it disagrees with the detector."""
+    """Run an exported file on drawn images; raises ``RuntimeError`` where it disagrees with the detector."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -1,7 +1,7 @@
-"""`framing` and `pose` as tensor operations of fixed sizes, for a graph in which there is no Python.
+"""``framing`` and ``pose`` as tensor operations of fixed sizes, for a graph in which there is no Python.
 
-An image lies in the upper left corner of a canvas, a square of `image_size` pixels, whose rest does not count. What
-Pillow, SciPy and scikit-image do in `framing` and `pose` is done here by their arithmetic, and tested against them.
+An image lies in the upper left corner of a canvas, a square of ``image_size`` pixels, whose rest does not count. What
+Pillow, SciPy and scikit-image do in ``framing`` and ``pose`` is done here by their arithmetic, and tested against them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Kernel = Callable[[Sequence[Tensor], Tensor], Tensor]  # values around a place, 
 
 
 class Frame(nn.Module):
-    """`Framing.frame`: an image, uint8 [H, W, 3], to its view, float32 [1, 3, h, w] in 0..255, and the way back.
+    """``Framing.frame``: an image, uint8 [H, W, 3], to its view, float32 [1, 3, h, w] in 0..255, and the way back.
 
     That lays a map of the view, float32 [h, w], over the image: float32 [H, W].
     """
@@ -57,12 +57,12 @@ class Frame(nn.Module):
 
 
 def scaled_down(extent: Tensor, size: int) -> Tensor:
-    """Height and width, float64 [2], to which `framing.scale_down` scales an image of this `extent`."""
+    """Height and width, float64 [2], to which ``framing.scale_down`` scales an image of this ``extent``."""
     return torch.round(extent * (size / extent.max()).clamp(max=1)).clamp(min=1)
 
 
 def scaling(source: int, target: int, extent: Tensor, wanted: Tensor) -> Tensor:
-    """The matrix [target, source] by which Pillow scales the first `extent` pixels of a line to its first `wanted`."""
+    """The matrix [target, source] by which Pillow scales ``extent`` pixels of a line to ``wanted``."""
     scale = extent / wanted
     centres = (torch.arange(target, dtype=DOUBLE)[:, None] + 0.5) * scale
     places = torch.arange(source, dtype=DOUBLE)
@@ -75,7 +75,7 @@ def _round(levels: Tensor) -> Tensor:
 
 
 def find_pose(canvas: Tensor, shape: Tensor, crop: Crop) -> tuple[Tensor, Tensor, Tensor]:
-    """`start` [2], `axis` [2] and `ground` [3] of the part; of an upright one in the middle if there is none."""
+    """``start`` [2], ``axis`` [2] and ``ground`` [3] of the part; of an upright one in the middle if there is none."""
     ground = border_median(canvas, shape)
     part, found = find_part(canvas, shape, ground)
     side = torch.arange(canvas.shape[1], dtype=DOUBLE)
@@ -138,7 +138,7 @@ def find_part(canvas: Tensor, shape: Tensor, ground: Tensor) -> tuple[Tensor, Te
 
 
 def gradient_magnitude(image: Tensor, shape: Tensor, sigma: Tensor, most: int) -> Tensor:
-    """`scipy.ndimage.gaussian_gradient_magnitude` of an image [S, S]; `most` is the most that a filter may reach."""
+    """``scipy.ndimage.gaussian_gradient_magnitude`` of an image [S, S]; ``most`` bounds a filter's reach."""
     offsets = torch.arange(-most, most + 1)
     smooth = torch.exp(-0.5 * (offsets / sigma).square()) * (offsets.abs() <= (TRUNCATE * sigma + 0.5).floor())
     smooth = smooth / smooth.sum()
@@ -157,7 +157,7 @@ def gradient_magnitude(image: Tensor, shape: Tensor, sigma: Tensor, most: int) -
 
 
 def otsu(values: Tensor, counted: Tensor) -> Tensor:
-    """`skimage.filters.threshold_otsu` of those values that are `counted`, bool of the same shape."""
+    """``skimage.filters.threshold_otsu`` of those values that are ``counted``, bool of the same shape."""
     low = torch.where(counted, values, torch.inf).min()
     span = torch.where(counted, values, -torch.inf).max() - low
     bins = ((values - low) / span.clamp(min=1e-9) * BINS).clamp(0, BINS - 1).long()
@@ -170,12 +170,12 @@ def otsu(values: Tensor, counted: Tensor) -> Tensor:
 
 
 def dilate(mask: Tensor, reach: Tensor, most: int) -> Tensor:
-    """A mask, bool [H, W], grown by `reach` steps to the four neighbours, `most` at most."""
+    """A mask, bool [H, W], grown by ``reach`` steps to the four neighbours, ``most`` at most."""
     return _around(mask, _diamond(reach, most)) > 0.5
 
 
 def erode(mask: Tensor, reach: Tensor, most: int) -> Tensor:
-    """A mask, bool [H, W], shrunk by `reach` steps, from its border, too."""
+    """A mask, bool [H, W], shrunk by ``reach`` steps, from its border, too."""
     diamond = _diamond(reach, most)
     return _around(mask, diamond) > diamond.sum() - 0.5
 
@@ -211,7 +211,7 @@ def components(mask: Tensor) -> Tensor:
 
 
 def _far_end(along: Tensor, part: Tensor, count: Tensor) -> Tensor:
-    """The quantile `1 - ENDS` of positions on the axis, of those of the part."""
+    """The quantile ``1 - ENDS`` of positions on the axis, of those of the part."""
     most = math.ceil(ENDS * AREA[1] * part.numel()) + 2
     highest = torch.where(part, along, -torch.inf).flatten().topk(most).values
     rank = ENDS * (count - 1).to(DOUBLE).clamp(min=0)
@@ -221,7 +221,7 @@ def _far_end(along: Tensor, part: Tensor, count: Tensor) -> Tensor:
 
 
 def take(canvas: Tensor, shape: Tensor, start: Tensor, axis: Tensor, ground: Tensor, crop: Crop) -> Tensor:
-    """`pose.take`: the view of the part, float64 [3, crop.height, crop.width] of whole numbers."""
+    """``pose.take``: the view of the part, float64 [3, crop.height, crop.width] of whole numbers."""
     rows, columns = torch.arange(crop.height, dtype=DOUBLE), torch.arange(crop.width, dtype=DOUBLE)
     across, origin = _across(axis), _origin(start, axis, crop)
     places = origin[:, None, None] + rows[:, None] * axis[:, None, None] + columns * across[:, None, None]
@@ -231,7 +231,7 @@ def take(canvas: Tensor, shape: Tensor, start: Tensor, axis: Tensor, ground: Ten
 
 
 def put_back(heat: Tensor, start: Tensor, axis: Tensor, crop: Crop, size: int) -> Tensor:
-    """`pose.put_back`: a map of the view, float32 [crop.height, crop.width], over the canvas, float64 [size, size]."""
+    """``pose.put_back``: a map of the view, float32 [height, width], over the canvas, float64 [size, size]."""
     side = torch.arange(size, dtype=DOUBLE)
     places = torch.stack(torch.meshgrid(side, side, indexing="ij")) - _origin(start, axis, crop)[:, None, None]
     places = torch.stack([torch.tensordot(axis, places, 1), torch.tensordot(_across(axis), places, 1)])
@@ -248,7 +248,7 @@ def _origin(start: Tensor, axis: Tensor, crop: Crop) -> Tensor:
 
 
 def _sample(pixels: Tensor, places: Tensor, shape: Tensor, count: int, kernel: Kernel, fill: Tensor) -> Tensor:
-    """What pixels [C, h, w] show at places [2, H, W], `fill` [C] beyond them: by `count`² pixels each, as in Pillow."""
+    """Pixels [C, h, w] at places [2, H, W], ``fill`` [C] beyond them: from ``count``² pixels each, as Pillow."""
     near = places.floor()
     reach = torch.arange(count) + 1 - count // 2
     around = near.long() + reach[:, None, None, None]

@@ -1,4 +1,4 @@
-"""The method `unet+bank`: what two methods say about a view, each in units of what it says about good ones, summed."""
+"""The method ``unet+bank``: the scores of two methods, each in units of what it says about good views, summed."""
 
 from __future__ import annotations
 

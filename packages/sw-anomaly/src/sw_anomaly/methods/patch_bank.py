@@ -1,4 +1,4 @@
-"""The method `bank`: nothing is trained; a patch is as defective as it differs from all good ones near its place.
+"""The method ``bank``: nothing is trained; a patch is as defective as it differs from all good ones near its place.
 
 Patches are compared as they are, reduced to their principal components, and only with patches of good views from nearly
 the same place: views of parts in one pose differ little from each other there. A relative of PatchCore (arXiv
@@ -27,7 +27,7 @@ SAMPLED = 20_000  # patches that the principal components are found from
 
 
 class PatchBank(HeatMethod):
-    """Good patches: `filters` [K, 3, P, P] give their components, `patches` [N, H, W, K] are those of N views, fp16."""
+    """Good patches: ``filters`` [K, 3, P, P] give their components; ``patches`` [N, H, W, K] of N views, fp16."""
 
     def __init__(self, filters: Tensor, patches: Tensor, image_size: int) -> None:
         self.filters = filters
@@ -38,7 +38,7 @@ class PatchBank(HeatMethod):
 
     @classmethod
     def fit(cls, views: np.ndarray, image_size: int, seed: int, progress: Progress = silent) -> PatchBank:
-        """Remember the patches of good views, uint8 [N, h, w, 3], as many as `MEMORY` holds."""
+        """Remember the patches of good views, uint8 [N, h, w, 3], as many as ``MEMORY`` holds."""
         rng = generator(seed, Purpose.BANK)
         filters = _principal_filters(views, rng)
         rows, columns = (-(-side // STRIDE) for side in views.shape[1:3])
@@ -74,7 +74,7 @@ class PatchBank(HeatMethod):
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], model_name: str, image_size: int) -> PatchBank:
-        """The inverse of `tensors`; there is no model to name."""
+        """The inverse of ``tensors``; there is no model to name."""
         return cls(tensors["filters"], tensors["patches"], image_size)
 
 
@@ -89,7 +89,7 @@ def _principal_filters(views: np.ndarray, rng: np.random.Generator) -> Tensor:
 
 
 def _components(view: np.ndarray, filters: Tensor) -> Tensor:
-    """The components of the patches around every `STRIDE`-th pixel of a view: float32 [H, W, K]."""
+    """The components of the patches around every ``STRIDE``-th pixel of a view: float32 [H, W, K]."""
     image = torch.from_numpy(view).permute(2, 0, 1)[None].float() / 255
     padded = F.pad(image, (PATCH // 2,) * 4, mode="reflect")
     return F.conv2d(padded, filters, stride=STRIDE)[0].permute(1, 2, 0)

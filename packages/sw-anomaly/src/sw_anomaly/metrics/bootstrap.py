@@ -53,7 +53,7 @@ class ImageStatistics:
 
     @classmethod
     def load(cls, path: Path) -> ImageStatistics:
-        """Read what `save` wrote."""
+        """Read what ``save`` wrote."""
         with np.load(path, allow_pickle=False) as file:
             return cls(**{field.name: file[field.name] for field in fields(cls)})
 
@@ -67,7 +67,7 @@ def collect(
     pixels: Ranking,
     pixel_threshold: float,
 ) -> ImageStatistics:
-    """Statistics of images with score maps, each [H, W], and bool masks; `pixels` is `rank_pixels(maps, masks)`."""
+    """Statistics of images with score maps, each [H, W], and bool masks; ``pixels`` is ``rank_pixels(maps, masks)``."""
     grid = _grid(pixels)
     shape = (len(names), grid.size + 1)
     negatives, positives, overlaps = np.zeros(shape), np.zeros(shape), np.zeros(shape)
@@ -163,7 +163,7 @@ def _rank_metrics(true: np.ndarray, false: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _area(rates: np.ndarray, heights: np.ndarray, limit: float) -> np.ndarray:
-    """Areas [B] under piecewise linear curves [B, K] from (0, 0), over rates from 0 to `limit`, divided by `limit`."""
+    """Areas [B] under piecewise linear curves [B, K] from (0, 0) up to rate ``limit``, divided by ``limit``."""
     rates = np.pad(rates, ((0, 0), (1, 0)))
     heights = np.pad(heights, ((0, 0), (1, 0)))
     width = np.diff(rates, axis=1)

@@ -1,10 +1,10 @@
 """How well scores tell defective from good: ROC, precision-recall and per-region overlap, all exact.
 
 Everything follows from where the positives stand among the negatives. Put the scores in descending order
-and walk down: at a positive with score s the false-positive rate has risen to `above`, the fraction of the
-negatives that score more than s, and while s itself (and what ties with it) is passed it rises to `reached`,
-the fraction that scores at least s. So a positive contributes to the true-positive rate a ramp from `above`
-to `reached`, and the area under ROC is the mean area under the ramps: two sorts and a look-up, no loop over
+and walk down: at a positive with score s the false-positive rate has risen to ``above``, the fraction of the
+negatives that score more than s, and while s itself (and what ties with it) is passed it rises to ``reached``,
+the fraction that scores at least s. So a positive contributes to the true-positive rate a ramp from ``above``
+to ``reached``, and the area under ROC is the mean area under the ramps: two sorts and a look-up, no loop over
 thresholds. Averaged within each defective region first, the same ramps give the per-region overlap (PRO) of
 Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021, section 5.2.
 """
@@ -37,7 +37,7 @@ class Ranking:
                 raise ValueError(f"{name} hold NaN; every score must be a number")
 
     def false_positive_rates(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For each score the fractions of the negatives that are `above` it and `reached` (above or equal)."""
+        """For each score the fractions of the negatives that are ``above`` it and ``reached`` (above or equal)."""
         count = self.negatives.size
         if not count:
             return np.full(scores.shape, np.nan), np.full(scores.shape, np.nan)
@@ -73,12 +73,12 @@ class Ranking:
         return float(f1[best]), float((accepted + max(rejected, default=accepted)) / 2)
 
     def roc(self) -> np.ndarray:
-        """True-positive rates at the false-positive rates `CURVE_AXIS`, for drawing."""
+        """True-positive rates at the false-positive rates ``CURVE_AXIS``, for drawing."""
         above, reached = self.false_positive_rates(self.positives)
         return _cumulate(above, reached, np.full(above.shape, 1 / max(above.size, 1)))
 
     def precision_recall(self) -> np.ndarray:
-        """Precisions at the recalls `CURVE_AXIS`, for drawing; zeros without a positive."""
+        """Precisions at the recalls ``CURVE_AXIS``, for drawing; zeros without a positive."""
         if not self.positives.size:
             return np.zeros(CURVE_AXIS.shape)
         true, false = self._counts_at_positives()
@@ -98,13 +98,13 @@ class Ranking:
 
 
 def rank_images(scores: Sequence[float] | np.ndarray, defective: Sequence[bool] | np.ndarray) -> Ranking:
-    """Ranking of images by their scores [N]; `defective` [N] says which are positive."""
+    """Ranking of images by their scores [N]; ``defective`` [N] says which are positive."""
     scores, defective = np.asarray(scores), np.asarray(defective, dtype=bool)
     return Ranking(scores[defective], scores[~defective])
 
 
 def rank_pixels(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> Ranking:
-    """Ranking of all pixels of the score `maps`, each [H, W]; positive are those in the bool `masks` of equal shape."""
+    """Ranking of all pixels of the score ``maps``, each [H, W]; positive where the bool ``masks`` are set."""
     for score_map, mask in zip(maps, masks, strict=True):
         if score_map.shape != mask.shape:
             raise ValueError(f"a map of shape {score_map.shape} has a mask of shape {mask.shape}; they must be equal")
@@ -113,7 +113,7 @@ def rank_pixels(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> Rank
 
 @dataclass(frozen=True)
 class RegionOverlap:
-    """Areas under the PRO curve up to each false-positive rate asked for (1 is perfect); the curve at `CURVE_AXIS`."""
+    """Areas under the PRO curve up to each false-positive rate (1 is perfect); the curve at ``CURVE_AXIS``."""
 
     areas: dict[float, float]
     curve: np.ndarray
@@ -125,7 +125,7 @@ def region_overlap(
     masks: Sequence[np.ndarray],
     limits: Sequence[float] = PRO_LIMITS,
 ) -> RegionOverlap:
-    """Per-region overlap of the pixels ranked by `rank_pixels(maps, masks)`.
+    """Per-region overlap of the pixels ranked by ``rank_pixels(maps, masks)``.
 
     The fraction of each defective region (8-connected) that a threshold finds, averaged over all regions,
     is plotted against the fraction of all defect-free pixels that it marks wrongly; the area from 0 to a
@@ -149,7 +149,7 @@ def region_overlap(
 
 
 def label_regions(mask: np.ndarray) -> np.ndarray:
-    """For each pixel in the bool `mask` [H, W], in the order of `mask.nonzero()`, the number from 0 of its region."""
+    """The region, numbered from 0, of each pixel in the bool ``mask`` [H, W], in the order of ``nonzero()``."""
     return ndimage.label(mask, EIGHT_NEIGHBOURS)[0][mask] - 1
 
 
@@ -167,7 +167,7 @@ def agreement(true: Any, false: Any, missed: Any) -> dict[str, Any]:
 
 
 def _gather(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], defective: bool) -> np.ndarray:
-    """The pixels of the maps where the masks say `defective`, without a second copy of them on the way."""
+    """The pixels of the maps where the masks say ``defective``, without a second copy of them on the way."""
     gathered = np.empty(sum(int((mask == defective).sum()) for mask in masks), dtype=np.result_type(*maps))
     start = 0
     for score_map, mask in zip(maps, masks, strict=True):
@@ -178,7 +178,7 @@ def _gather(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], defective: 
 
 
 def _ramp_areas(above: np.ndarray, reached: np.ndarray, limit: float) -> np.ndarray:
-    """Areas from 0 to `limit` under the functions that rise from 0 at `above` to 1 at `reached` and stay there."""
+    """Areas from 0 to ``limit`` under functions that rise from 0 at ``above`` to 1 at ``reached`` and stay."""
     risen = np.clip(limit, above, reached) - above
     width = reached - above
     slope = np.divide(1.0, width, out=np.zeros_like(width), where=width > 0)
@@ -186,7 +186,7 @@ def _ramp_areas(above: np.ndarray, reached: np.ndarray, limit: float) -> np.ndar
 
 
 def _cumulate(above: np.ndarray, reached: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Sum of the weights of the ramps whose middle is passed at each of `CURVE_AXIS`; zeros if there are none."""
+    """Sum of the weights of the ramps whose middle is passed at each of ``CURVE_AXIS``; zeros if there are none."""
     if np.isnan(above).any():
         return np.zeros(CURVE_AXIS.shape)
     place = np.searchsorted(CURVE_AXIS, (above + reached) / 2, side="left")

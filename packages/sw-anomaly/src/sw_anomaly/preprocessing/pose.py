@@ -33,8 +33,8 @@ MULTIPLE = 16  # of which the sides of crops are multiples
 class Pose:
     """How a part lies in its image: positions are (row, column) in pixels.
 
-    `start` is on the axis, at the heavier end; `axis`, of length 1, points to the other end. `ground` [3] is the
-    colour of the image's border, `silhouette`, bool [H, W], what the part covers.
+    ``start`` is on the axis, at the heavier end; ``axis``, of length 1, points to the other end. ``ground`` [3] is the
+    colour of the image's border, ``silhouette``, bool [H, W], what the part covers.
     """
 
     start: np.ndarray
@@ -119,7 +119,7 @@ def take(image: np.ndarray, pose: Pose, crop: Crop) -> np.ndarray:
 
 
 def take_mask(mask: np.ndarray, pose: Pose, crop: Crop) -> np.ndarray:
-    """The part of a mask, bool [H, W], that `take` shows: bool [crop.height, crop.width]."""
+    """The part of a mask, bool [H, W], that ``take`` shows: bool [crop.height, crop.width]."""
     matrix, origin = _crop_to_image(pose, crop)
     picture = Image.fromarray(mask.astype(np.float32))
     return _warp(picture, (crop.height, crop.width), matrix, origin, Image.Resampling.BILINEAR, 0) > 0.5
@@ -128,7 +128,7 @@ def take_mask(mask: np.ndarray, pose: Pose, crop: Crop) -> np.ndarray:
 def put_back(crop_map: np.ndarray, pose: Pose, crop: Crop, size: tuple[int, int]) -> np.ndarray:
     """Lay the map of a crop, float32 [crop.height, crop.width], over the image of this size; 0 where it shows nothing.
 
-    The inverse of `take`.
+    The inverse of ``take``.
     """
     matrix, origin = _crop_to_image(pose, crop)
     back = np.linalg.inv(matrix)
@@ -155,7 +155,7 @@ def _warp(
     resampling: Image.Resampling,
     fill: int | tuple[int, ...],
 ) -> np.ndarray:
-    """The picture seen through `place -> matrix @ place + origin`, in (row, column) of pixel centres."""
+    """The picture seen through ``place -> matrix @ place + origin``, in (row, column) of pixel centres."""
     shift = origin + 0.5 - matrix @ [0.5, 0.5]  # Pillow's (x, y) have pixel centres at halves
     data = (matrix[1, 1], matrix[1, 0], shift[1], matrix[0, 1], matrix[0, 0], shift[0])
     return np.array(picture.transform(size[::-1], Image.Transform.AFFINE, data, resampling, fillcolor=fill))

@@ -16,8 +16,8 @@ from sw_anomaly.preprocessing.pose import Crop, Pose
 class Framed:
     """What a method sees of an image, uint8 [h, w, 3], and the way back.
 
-    `part`, bool [h, w], is where it shows the part, if that is known. `take_mask` cuts the same view out of a mask of
-    the image, bool [H, W]; `put_back` lays a map of the view, float32 [h, w], over the image: float32 [H, W].
+    ``part``, bool [h, w], is where it shows the part, if that is known. ``take_mask`` cuts the same view out of a mask
+    of the image, bool [H, W]; ``put_back`` lays a map of the view, float32 [h, w], over the image: float32 [H, W].
     """
 
     pixels: np.ndarray
@@ -30,8 +30,8 @@ class Framed:
 class Framing:
     """The view that a method has of the images of one category.
 
-    Without a `crop` images are scaled to squares of `image_size` pixels. With one they are scaled down until the longer
-    side has `image_size` pixels, and the crop is taken around the part.
+    Without a ``crop`` images are scaled to squares of ``image_size`` pixels. With one they are scaled down until the
+    longer side has ``image_size`` pixels, and the crop is taken around the part.
     """
 
     image_size: int
@@ -64,7 +64,7 @@ class Framing:
 
 
 def scale_down(image: np.ndarray, size: int) -> np.ndarray:
-    """An image, uint8 [H, W, 3], scaled so that its longer side has at most `size` pixels."""
+    """An image, uint8 [H, W, 3], scaled so that its longer side has at most ``size`` pixels."""
     factor = min(size / max(image.shape[:2]), 1.0)
     return _scale(image, (max(round(image.shape[0] * factor), 1), max(round(image.shape[1] * factor), 1)))
 

@@ -27,12 +27,12 @@ def heat(score_map: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def edge(mask: np.ndarray, width: int = 3) -> np.ndarray:
-    """A line of so many pixels around the regions of `mask`, bool [H, W], on their outside."""
+    """A line of so many pixels around the regions of ``mask``, bool [H, W], on their outside."""
     return ndimage.binary_dilation(mask, iterations=width) & ~mask
 
 
 def overlay(picture: np.ndarray, score_map: np.ndarray, threshold: float) -> np.ndarray:
-    """`picture`, uint8 [H, W, 3], under the heat of its score map, with an outline of what reaches the threshold."""
+    """``picture``, uint8 [H, W, 3], under the heat of its score map, with an outline of what reaches the threshold."""
     warmth = heat(score_map, threshold)
     opacity = OPACITY * np.clip(2 * warmth, 0.4, 1)[..., None]  # where nothing is found the picture stays visible
     mixed = (1 - opacity) * picture + opacity * colour(warmth)
@@ -42,7 +42,7 @@ def overlay(picture: np.ndarray, score_map: np.ndarray, threshold: float) -> np.
 
 
 def shrink(picture: np.ndarray, longer_side: int) -> Image.Image:
-    """`picture`, uint8 [H, W, 3], scaled to a longer side of so many pixels."""
+    """``picture``, uint8 [H, W, 3], scaled to a longer side of so many pixels."""
     height, width = picture.shape[:2]
     scale = longer_side / max(height, width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))

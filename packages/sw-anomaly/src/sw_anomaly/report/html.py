@@ -45,7 +45,7 @@ BULKY = {"overall", "per_defect", "intervals", "images", "missed", "false_alarms
 
 
 def write_sections(path: Path, sections: Sequence[Mapping[str, Any]]) -> None:
-    """Write one report on evaluations of one category or several, each as `describe` gives it."""
+    """Write one report on evaluations of one category or several, each as ``describe`` gives it."""
     names = [section["name"] for section in sections]
     labels = [
         name if names.count(name) == 1 else f"{name}, seed {section['facts'].get('seed', number)}"
@@ -71,7 +71,8 @@ def write_sections(path: Path, sections: Sequence[Mapping[str, Any]]) -> None:
 def describe(evaluation: Evaluation, result: Mapping[str, Any]) -> dict[str, Any]:
     """All that the report says about one category, as strings, numbers, lists and dictionaries.
 
-    `result` is what `results.json` says about how it came about; what it names `leaky` or `synthetic` is stamped so.
+    ``result`` is what ``results.json`` says about how it came about; what it names ``leaky`` or ``synthetic`` is
+    stamped so.
     """
     kinds = sorted({tested.image.kind for tested in evaluation.tested}, key=lambda kind: (kind == GOOD, kind))
     rows = {"all defects": _estimates(evaluation.overall, evaluation.overall_intervals)}
@@ -95,7 +96,7 @@ def describe(evaluation: Evaluation, result: Mapping[str, Any]) -> dict[str, Any
 
 
 def percentages(scores: Scores) -> dict[str, str]:
-    """The metrics of `METRICS` as text; a dash where one is not defined."""
+    """The metrics of ``METRICS`` as text; a dash where one is not defined."""
     return {name: _percentage(getattr(scores, name)) for name in METRICS}
 
 

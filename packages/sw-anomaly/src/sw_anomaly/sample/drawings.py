@@ -1,7 +1,7 @@
 """What the embedded sample shows: a bottle seen from above, a tile of coloured stone, a grid of grey wire.
 
 Each category has a function that draws a part and its defect, if it is given one, and a function for each type of
-defect: it paints on the finished picture and says where. `x` and `y` are coordinates that move with the part.
+defect: it paints on the finished picture and says where. ``x`` and ``y`` are coordinates that move with the part.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def _paint(picture: np.ndarray, colour: tuple[float, ...] | np.ndarray, opacity:
 
 
 def _inside(distance: np.ndarray, edge: float, softness: float = EDGE) -> np.ndarray:
-    """1 where the distance is smaller than the edge, 0 where it is larger, smooth over about `softness`."""
+    """1 where the distance is smaller than the edge, 0 where it is larger, smooth over about ``softness``."""
     return 0.5 - 0.5 * np.tanh((distance - edge) / softness)
 
 
@@ -262,6 +262,6 @@ def _local(x: np.ndarray, y: np.ndarray, turn: float) -> tuple[np.ndarray, np.nd
 
 
 def _clouds(rng: np.random.Generator, cells: int) -> np.ndarray:
-    """Smooth noise of unit variance with about `cells` bumps along each side, float32 [SIZE, SIZE]."""
+    """Smooth noise of unit variance with about ``cells`` bumps along each side, float32 [SIZE, SIZE]."""
     coarse = rng.normal(size=(cells + 3, cells + 3)).astype(np.float32)
     return ndimage.zoom(coarse, SIZE / (cells + 3), order=1, grid_mode=True, mode="nearest")

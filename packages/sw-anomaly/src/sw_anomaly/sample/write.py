@@ -1,7 +1,7 @@
 """The embedded sample: three categories that are drawn, not photographed, in MVTec AD layout.
 
 With it a newcomer sees the whole program work without a download. A folder written here carries the file
-`SYNTHETIC.txt`, by which everything that is later printed or drawn from it is stamped as synthetic.
+``SYNTHETIC.txt``, by which everything that is later printed or drawn from it is stamped as synthetic.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ TRAIN_GOOD, TEST_GOOD, TEST_PER_DEFECT = 64, 16, 12
 
 
 def write_sample(root: Path, seed: int = 0, progress: Progress = silent) -> None:
-    """Write the sample to the new folder `root`; equal seeds give equal images.
+    """Write the sample to the new folder ``root``; equal seeds give equal images.
 
-    The folder appears under its name only when it is complete; raises `InputError` if it exists already.
+    The folder appears under its name only when it is complete; raises ``InputError`` if it exists already.
     """
     if root.exists():
         raise InputError(f"{root} already exists; name a folder that does not, or remove it first")
@@ -57,7 +57,7 @@ def write_sample(root: Path, seed: int = 0, progress: Progress = silent) -> None
 
 
 def is_synthetic(root: Path) -> bool:
-    """Whether `root` is a folder that `write_sample` wrote."""
+    """Whether ``root`` is a folder that ``write_sample`` wrote."""
     return (root / STAMP).is_file()
 
 

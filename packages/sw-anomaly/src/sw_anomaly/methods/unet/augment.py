@@ -17,8 +17,8 @@ def augment(
     """Turn, mirror, scale and shift each image, its reference and its mask alike; change the light of the image.
 
     The reference comes to lie a little beside the image, as parts do that were not put down exactly. Parts that were
-    `aligned` keep their pose but for small errors. `images` [B, 3, H, W] and `references` [B, 3, H, W] are in [0, 1],
-    `masks` [B, 1, H, W] are 0 or 1; unless aligned they are square.
+    ``aligned`` keep their pose but for small errors. ``images`` [B, 3, H, W] and ``references`` [B, 3, H, W] are in [0,
+    1], ``masks`` [B, 1, H, W] are 0 or 1; unless aligned they are square.
     """
 
     def uniform(reach: tuple[float, ...]) -> Tensor:
@@ -38,7 +38,7 @@ def augment(
 
 
 def _move(images: Tensor, turn: Tensor, mirror: Tensor, pose: Tensor) -> Tensor:
-    """Turn and mirror images [B, C, H, W] about their centre; `pose` [B, 4] adds an angle, a zoom and a shift."""
+    """Turn and mirror images [B, C, H, W] about their centre; ``pose`` [B, 4] adds an angle, a zoom and a shift."""
     angle, zoom, shift_x, shift_y = pose.split(1, dim=1)
     cos, sin = torch.cos(turn + angle) / (1 + zoom), torch.sin(turn + angle) / (1 + zoom)
     aspect = images.shape[2] / images.shape[3]  # x and y are in halves of the width and of the height

@@ -1,4 +1,4 @@
-"""The method `unet`: a network that was trained to find synthetic defects sees an image beside a reference.
+"""The method ``unet``: a network that was trained to find synthetic defects sees an image beside a reference.
 
 The reference is the median of the good views. Where parts lie in one pose the difference from it shows defects almost
 by itself; where they do not the network learns to ignore it.
@@ -43,7 +43,7 @@ class Segmenter(HeatMethod):
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], model_name: str, image_size: int) -> Segmenter:
-        """The inverse of `tensors`; raises `InputError` if they are not those of the model."""
+        """The inverse of ``tensors``; raises ``InputError`` if they are not those of the model."""
         model = create_model(model_name, IN_CHANNELS)
         weights = {name: tensor for name, tensor in tensors.items() if name != REFERENCE}
         expected = {name: tensor.shape for name, tensor in model.state_dict().items()}

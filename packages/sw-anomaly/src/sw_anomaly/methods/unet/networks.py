@@ -22,9 +22,9 @@ HEAD_BIAS = -2.0  # training starts from "hardly anything is defective"
 class UNet(nn.Module):
     """Encoder, decoder and a 1x1 head: images [B, C, H, W] to logits [B, 1, H/r, W/r].
 
-    `r` is the stride of the encoder's first map. `encoder` returns a list of maps of `channels`, each at
-    half the resolution of the one before, rounded up. `join` makes
-    the module that follows each concatenation, `gate` the one that each map passes before it.
+    ``r`` is the stride of the encoder's first map. ``encoder`` returns a list of maps of ``channels``, each at
+    half the resolution of the one before, rounded up. ``join`` makes
+    the module that follows each concatenation, ``gate`` the one that each map passes before it.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class SqueezeGate(nn.Module):
         self.excite = nn.Linear(hidden, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` [B, C, H, W], scaled."""
+        """``x`` [B, C, H, W], scaled."""
         scale = self.excite(torch.relu(self.squeeze(x.mean(dim=(2, 3)))))
         return x * torch.sigmoid(scale)[:, :, None, None]
 
@@ -132,19 +132,19 @@ def vanilla(in_channels: int = 3, channels: Sequence[int] = (64, 128, 256, 512))
 
 
 def swtiny(in_channels: int = 3, **backbone: Any) -> UNet:
-    """`shiftwise_tiny` as encoder, 34.6 M parameters, logits at 1/4 resolution."""
+    """``shiftwise_tiny`` as encoder, 34.6 M parameters, logits at 1/4 resolution."""
     encoder = _encoder("shiftwise_tiny", in_channels, **backbone)
     return UNet(encoder, encoder.feature_info.channels(), conv_instance_norm)
 
 
 def swtiny_pp(in_channels: int = 3, **backbone: Any) -> UNet:
-    """`shiftwise_tiny_coordatt` as encoder, gates and residual joins, 35.5 M parameters, logits at 1/4 resolution."""
+    """``shiftwise_tiny_coordatt`` as encoder, gates and residual joins, 35.5 M parameters, logits at 1/4 resolution."""
     encoder = _encoder("shiftwise_tiny_coordatt", in_channels, **backbone)
     return UNet(encoder, encoder.feature_info.channels(), ResidualJoin, SqueezeGate)
 
 
 def swnano(in_channels: int = 3) -> UNet:
-    """The first three stages of `shiftwise_nano`, 0.6 M parameters, logits at 1/2 resolution; for training on CPUs."""
+    """Three stages of ``shiftwise_nano``, 0.6 M parameters, logits at 1/2 resolution; for training on CPUs."""
     encoder = _encoder("shiftwise_nano", in_channels, out_indices=(0, 1, 2))
     channels = [16, *encoder.feature_info.channels()]
     return UNet(FineDetail(encoder, channels[0], in_channels), channels, conv_batch_norm)
@@ -159,7 +159,7 @@ MODELS: dict[str, Callable[[int], UNet]] = {
 
 
 def create_model(name: str, in_channels: int = 3, seed: int = 0) -> UNet:
-    """A model of `MODELS` by its name, its weights drawn from `seed`; the global generators stay as they are."""
+    """A model of ``MODELS`` by its name, its weights drawn from ``seed``; the global generators stay as they are."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return MODELS[name](in_channels)

@@ -26,9 +26,9 @@ Drawing = TypeVar("Drawing", bound=Callable[..., np.ndarray])
 def add_defects(
     image: np.ndarray, donor: np.ndarray, part: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One to four synthetic defects on `image`: the new image, float32 [H, W, 3], and its mask, bool [H, W].
+    """One to four synthetic defects on ``image``: the new image, float32 [H, W, 3], and its mask, bool [H, W].
 
-    `image` and `donor`, another good image, are float32 [H, W, 3] in [0, 1]; `part` [N, 2] lists the places (row,
+    ``image`` and ``donor``, another good image, are float32 [H, W, 3] in [0, 1]; ``part`` [N, 2] lists the places (row,
     column) where a defect may be centred.
     """
     result = image.copy()
@@ -41,7 +41,7 @@ def add_defects(
 
 
 def add_dirt(image: np.ndarray, donor: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The image with one to three small marks that are no defects, because they are on the `ground` [N, 2]."""
+    """The image with one to three small marks that are no defects, because they are on the ``ground`` [N, 2]."""
     result = image.copy()
     for _ in range(rng.integers(1, 4)):
         _add_one(result, donor, ground[rng.integers(len(ground))], DIRT_RADIUS, rng)
@@ -111,7 +111,7 @@ def _stroke(u: np.ndarray, v: np.ndarray, reach: float, rng: np.random.Generator
 
 
 def _soft(inside: np.ndarray, reach: float, rng: np.random.Generator) -> np.ndarray:
-    """0..1 from a distance to the edge in units of `reach`, positive inside, with an edge of 0.5 to 2 pixels."""
+    """0..1 from a distance to the edge in units of ``reach``, positive inside, with an edge of 0.5 to 2 pixels."""
     return np.clip(inside * reach / rng.uniform(0.5, 2.0) + 0.5, 0, 1).astype(np.float32)
 
 
@@ -180,7 +180,7 @@ def _piece(image: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -
 
 
 def _noise(size: tuple[int, ...], scale: float, rng: np.random.Generator) -> np.ndarray:
-    """Smooth noise of about unit variance whose bumps are about `scale` pixels wide."""
+    """Smooth noise of about unit variance whose bumps are about ``scale`` pixels wide."""
     coarse = rng.normal(size=[int(np.ceil(n / scale)) + 2 for n in size]).astype(np.float32)
     rows = np.linspace(0, coarse.shape[0] - 1.001, size[0])
     columns = np.linspace(0, coarse.shape[1] - 1.001, size[1])

@@ -1,4 +1,4 @@
-"""Fitting the method `unet`: a network learns to find synthetic defects on good views, and real ones too.
+"""Fitting the method ``unet``: a network learns to find synthetic defects on good views, and real ones too.
 
 All random choices follow from the seed and the number of the step, so a continued run equals an unbroken one.
 """
@@ -33,9 +33,9 @@ REFRESHING_BATCHES = 12  # enough for the statistics of batch norms
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What is fitted and how; the last ones are for the method `unet` alone.
+    """What is fitted and how; the last ones are for the method ``unet`` alone.
 
-    An epoch is `steps_per_epoch` batches, however many images the category has.
+    An epoch is ``steps_per_epoch`` batches, however many images the category has.
     """
 
     category: str
@@ -65,7 +65,7 @@ def train_network(
     save: Callable[[Segmenter, Thresholds], None],
     progress: Progress = silent,
 ) -> None:
-    """Train on `views`; the `validation` cases choose the epoch: whenever one is the best so far `save` is called.
+    """Train on ``views``; whenever an epoch is the best so far on the ``validation`` cases, ``save`` is called.
 
     Called again on a folder where it was interrupted, it continues after the last complete epoch.
     """
@@ -96,12 +96,12 @@ def train_network(
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether `fit` was interrupted in this folder."""
+    """Whether ``fit`` was interrupted in this folder."""
     return (folder / CONFIG).is_file() and not (folder / CHECKPOINT).is_file()
 
 
 def read_config(folder: Path) -> TrainingConfig | None:
-    """The configuration that `fit` wrote to a folder; None if there is none that this version understands."""
+    """The configuration that ``fit`` wrote to a folder; None if there is none that this version understands."""
     try:
         return TrainingConfig(**json.loads((folder / CONFIG).read_text()))
     except (OSError, ValueError, TypeError):

@@ -70,7 +70,7 @@ def tiny_root(tmp_path):
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """Runs a command in a working directory of its own; trainings with default settings take a second."""
-    from sw_anomaly.cli import common as app
+    from sw_anomaly.cli import app
     from sw_anomaly.methods.unet import training
 
     class Quick(training.TrainingConfig):

@@ -12,7 +12,7 @@ import sys
 
 from torch import nn
 
-from sw_anomaly.cli import common as app
+from sw_anomaly.cli import app
 from sw_anomaly.methods.unet.networks import MODELS, UNet, swnano
 from sw_ops import ShiftwiseConv2d
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md")), *sorted(ROOT.glob("packages/*/docs/*.md"))]
 
 
 def python_blocks() -> list[tuple[str, str]]:
     """Return the blocks marked "python", which are whole programs; fragments are marked "py"."""
     found = []
-    for readme in READMES:
+    for readme in PAGES:
         for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", readme.read_text(), re.M | re.S), start=1):
             found.append((f"{readme.relative_to(ROOT)} block {number}", block))
     return found
@@ -25,7 +25,7 @@ def python_blocks() -> list[tuple[str, str]]:
 
 def commands() -> list[list[str]]:
     """Return the distinct ``[program, command]`` pairs that stand in indented or fenced lines."""
-    lines = "\n".join(readme.read_text() for readme in READMES).splitlines()
+    lines = "\n".join(readme.read_text() for readme in PAGES).splitlines()
     typed = (re.match(r"\s*(?:\$ )?(sw-[a-z]+) ([a-z][a-z-]*)\b", line) for line in lines)
     return [list(pair) for pair in sorted({match.groups() for match in typed if match})]
 

@@ -1,16 +1,18 @@
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sw_sparse.updates import UPDATE_RULES, Situation
+from sw_sparse.updates import UPDATE_RULES, UpdateInput
 
 
 def situation(active, importance=None, gradient=None, counts=None, fraction=0.3, seed=0):
     zeros = torch.zeros(active.shape)
     counts = active.sum(1) if counts is None else counts
     importance, gradient = (zeros if x is None else x for x in (importance, gradient))
-    return Situation(active, importance, gradient, counts, fraction, torch.Generator().manual_seed(seed))
+    return UpdateInput(active, importance, gradient, counts, fraction, torch.Generator().manual_seed(seed))
 
 
 @given(st.sampled_from(["set", "rigl"]), st.integers(1, 6), st.integers(1, 12), st.floats(0, 1), st.integers(0, 99))
@@ -58,3 +60,19 @@ def test_static_changes_nothing():
 def test_a_dense_layer_stays_dense(rule):
     active = torch.ones(1, 5, dtype=torch.bool)
     assert UPDATE_RULES[rule].apply(situation(active, fraction=1.0)).active.all()
+
+
+def test_rigl_lets_dropped_units_regrow_as_published_where_asked():
+    now = UpdateInput(
+        active=torch.tensor([[True, True, False, False]]),
+        importance=torch.tensor([[1.0, 2.0, 0.0, 0.0]]),
+        gradient=torch.tensor([[9.0, 0.0, 5.0, 1.0]]),
+        counts=torch.tensor([2]),
+        drop_fraction=0.5,
+        generator=torch.Generator(),
+    )
+    rigl = UPDATE_RULES["rigl"].apply
+    assert rigl(now).active.tolist() == [[False, True, True, False]]
+    published = rigl(dataclasses.replace(now, regrow_dropped=True))
+    assert published.active.tolist() == [[True, True, False, False]]
+    assert published.kept.tolist() == [[True, True, False, False]]  # it keeps its value

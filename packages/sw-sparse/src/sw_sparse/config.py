@@ -43,6 +43,8 @@ class SparsityConfig:
         schedule: ``constant``, ``cosine`` or ``cubic``, from one to the other. Under ``gradual`` it takes the density
             from 1 to its end instead.
         seed: of the sparsifier's own random numbers.
+        regrow_dropped: let a unit grow back in the update that drops it, as RigL's published code does; otherwise it
+            returns only where nothing else is left to grow.
         published: decide as the published ShiftwiseConv code does, for comparisons: layer rates from SNIP with a strict
             threshold, Bernoulli masks, growth that is right on average only, moments of inactive weights kept.
     """
@@ -61,6 +63,7 @@ class SparsityConfig:
     final_drop_fraction: float = 0.005
     schedule: str = "constant"
     seed: int = 0
+    regrow_dropped: bool = False
     published: bool = False
 
     def __post_init__(self) -> None:

@@ -66,7 +66,7 @@ def snip(scores: Mapping[str, Tensor], density: float) -> dict[str, int]:
     """Give every layer as many units as it has among the highest scores of all layers (Lee et al. 2019, section 4)."""
     sizes = {name: score.numel() for name, score in scores.items()}
     total = kept_in_total(sizes, density)
-    layer_of_unit = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(list(sizes.values())))
+    layer_of_unit = torch.repeat_interleave(torch.tensor(list(sizes.values()), device="cpu"))
     everything = torch.cat([score.detach().flatten().double().cpu() for score in scores.values()])
     kept = torch.bincount(layer_of_unit[everything.topk(total, sorted=False).indices], minlength=len(sizes))
     return apportion(dict(zip(sizes, kept.tolist(), strict=True)), sizes, total)

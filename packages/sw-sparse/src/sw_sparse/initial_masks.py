@@ -44,15 +44,15 @@ def gradients_of_one_batch(
     return gradients
 
 
-def share_out(layers: Sequence[SparseLayer], config: SparsityConfig, gradients: Mapping[str, Tensor]) -> None:
-    """Set how many units of each layer's blocks are to be on in the end."""
+def set_counts(layers: Sequence[SparseLayer], config: SparsityConfig, gradients: Mapping[str, Tensor]) -> None:
+    """Set each layer's ``counts``: how many units of its blocks are to be on in the end."""
     per_block = layers[0].granularity.kept_per_block
     if config.initialisation == "nonzero":
         for layer in layers:
             layer.counts = _nonzero(layer).sum(1).cpu()
     elif per_block is not None:
         for layer in layers:
-            layer.counts = torch.full((len(layer.active[0]),), per_block)
+            layer.counts = torch.full((len(layer.active[0]),), per_block, device="cpu")
     else:
         density, sizes = 1 - config.off, {layer.name: layer.active[0].numel() for layer in layers}
         if config.distribution == "erk":
@@ -62,7 +62,7 @@ def share_out(layers: Sequence[SparseLayer], config: SparsityConfig, gradients: 
         else:
             kept = distributions.uniform(sizes, density)
         for layer in layers:
-            layer.counts = torch.tensor([kept[layer.name]])
+            layer.counts = torch.tensor([kept[layer.name]], device="cpu")
 
 
 def first_masks(
@@ -75,7 +75,7 @@ def first_masks(
         mask = _nonzero(layer)
     else:
         if config.initialisation == "random":
-            scores = torch.rand(layer.active[0].shape, generator=generator).to(layer.active[0].device)
+            scores = torch.rand(layer.active[0].shape, generator=generator, device="cpu").to(layer.active[0].device)
         elif gradients:
             scores = _sensitivity(layer, gradients)
         else:

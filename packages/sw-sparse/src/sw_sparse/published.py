@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sw_sparse.scores import snip
 from sw_sparse.targets import SparseLayer
-from sw_sparse.updates import Outcome
+from sw_sparse.updates import UpdateResult
 
 DENSE_ENOUGH = 0.99
 """Layers whose mask is at least so dense get none."""
@@ -34,7 +34,7 @@ def snip_sparsities(scores: Mapping[str, Tensor], keep_ratio: float) -> dict[str
 
 def bernoulli_mask(filters: int, sparsity: float, generator: torch.Generator) -> Tensor:
     """Draw a mask whose every entry is on with probability ``1 - sparsity``."""
-    return torch.rand(filters, generator=generator) < 1 - sparsity
+    return torch.rand(filters, generator=generator, device="cpu") < 1 - sparsity
 
 
 def prune(mask: Tensor, magnitude: Tensor, rate: float) -> Tensor:
@@ -57,7 +57,7 @@ def prune(mask: Tensor, magnitude: Tensor, rate: float) -> Tensor:
 def grow(mask: Tensor, removed: int, generator: torch.Generator) -> Tensor:
     """Switch every filter on with probability ``removed / zeros``, those that are on already included."""
     zeros = int((~mask).sum())
-    draw = torch.rand(len(mask), generator=generator).to(mask.device)
+    draw = torch.rand(len(mask), generator=generator, device="cpu").to(mask.device)
     return mask | (draw < removed / zeros) if zeros else mask
 
 
@@ -77,7 +77,7 @@ def first_masks(
     return masks
 
 
-def update(layers: Sequence[SparseLayer], rate: float, aligned: bool, generator: torch.Generator) -> list[Outcome]:
+def update(layers: Sequence[SparseLayer], rate: float, aligned: bool, generator: torch.Generator) -> list[UpdateResult]:
     """Return what becomes of each path: all layers are pruned before the first is grown, as the draws are ordered."""
     pruned: list[list[tuple[int, Tensor]]] = []
     for layer in layers:
@@ -85,11 +85,11 @@ def update(layers: Sequence[SparseLayer], rate: float, aligned: bool, generator:
         masks = [mask[0] for mask in layer.active]
         if aligned:
             masks, sums = masks[:1], [torch.stack(sums).sum(0)]
-        after = [prune(mask, worth, rate) for mask, worth in zip(masks, sums, strict=True)]
+        after = [prune(mask, magnitude, rate) for mask, magnitude in zip(masks, sums, strict=True)]
         pruned.append([(int(mask.sum() - new.sum()), new) for mask, new in zip(masks, after, strict=True)])
-    outcomes = []
+    results = []
     for layer, paths in zip(layers, pruned, strict=True):
         grown = [grow(mask, removed, generator).unsqueeze(0) for removed, mask in paths]
         grown = grown * len(layer.weights) if aligned else grown
-        outcomes += [Outcome(before & after, after) for before, after in zip(layer.active, grown, strict=True)]
-    return outcomes
+        results += [UpdateResult(before & after, after) for before, after in zip(layer.active, grown, strict=True)]
+    return results

@@ -11,7 +11,7 @@ def best_per_block(scores: Tensor, counts: Tensor) -> Tensor:
     """Select the ``counts[b]`` highest scores of every block.
 
     Args:
-        scores: ``[blocks, size]``, floating point.
+        scores: ``[blocks, size]``, floating point, without NaN.
         counts: ``[blocks]`` int64, each at most ``size``.
 
     Returns:
@@ -27,7 +27,7 @@ def best(scores: Tensor, among: Tensor, count: int) -> Tensor:
     """Select the ``count`` highest scores of the units in ``among``, over all blocks together.
 
     Args:
-        scores: ``[blocks, size]``, floating point.
+        scores: ``[blocks, size]``, floating point, without NaN.
         among: bool ``[blocks, size]``, with at least ``count`` entries on.
         count: how many.
     """
@@ -51,4 +51,4 @@ def _kth_highest(scores: Tensor, k: int) -> Tensor:
     place = len(scores) - k
     values = scores if scores.dtype == torch.float64 else scores.float()
     # NumPy partitions in vector registers, ten times as fast as PyTorch selects on a CPU.
-    return torch.tensor(np.partition(values.numpy(), place)[place], dtype=scores.dtype)
+    return torch.tensor(np.partition(values.numpy(), place)[place], dtype=scores.dtype, device="cpu")

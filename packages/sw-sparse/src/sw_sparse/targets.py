@@ -24,7 +24,7 @@ class SparseLayer:
     weights: dict[str, nn.Parameter]
     active: list[Tensor] = field(default_factory=list)
     explored: list[Tensor] = field(default_factory=list)
-    counts: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    counts: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64, device="cpu"))
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -37,8 +37,8 @@ class SparseLayer:
         return self.parameters[0].shape
 
     def units(self, scores: Tensor) -> Tensor:
-        """Reduce scores in the weight's shape to units."""
-        return self.granularity.units(scores)
+        """Reduce scores in the weight's shape to finite scores of units: NaN is 0, it says nothing about a unit."""
+        return torch.nan_to_num(self.granularity.units(scores))
 
     def switch(self, active: list[Tensor]) -> None:
         """Turn these units on, path by path, and all others off; weights are not touched."""
@@ -78,11 +78,11 @@ def find_layers(
     """
     granularity = parse_granularity(config.granularity)
     optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    embedded = _sparsely_differentiated(model)
     layers: dict[str, SparseLayer] = {}
     skipped: dict[str, str] = {}
-    matching = list(_matching(model, config))
-    for name, parameter in matching:
-        reason = _unsuited(parameter, granularity, id(parameter) in optimized)
+    for name, parameter in _matching(model, config):
+        reason = _unsuited(parameter, granularity, id(parameter) in optimized, id(parameter) in embedded)
         if reason:
             skipped[name] = reason
             continue
@@ -119,7 +119,13 @@ def _wanted(name: str, parameter: nn.Parameter, config: SparsityConfig) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _unsuited(parameter: nn.Parameter, granularity: Granularity, optimized: bool) -> str | None:
+def _sparsely_differentiated(model: nn.Module) -> set[int]:
+    """Return the ids of the parameters whose gradients come as sparse tensors."""
+    embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+    return {id(embedding.weight) for embedding in embeddings if embedding.sparse}
+
+
+def _unsuited(parameter: nn.Parameter, granularity: Granularity, optimized: bool, embedded: bool) -> str | None:
     if hasattr(parameter, "placements"):  # DTensor, what fully_shard makes of a parameter
         raise TypeError(
             "model: its parameters are sharded (fully_shard, tensor parallel); masks need whole weights, "
@@ -131,6 +137,8 @@ def _unsuited(parameter: nn.Parameter, granularity: Granularity, optimized: bool
         return "frozen"
     if not optimized:
         return "not in the optimizer"
+    if embedded:
+        return "its gradients are sparse tensors (sparse=True), masks need dense ones"
     if not bool(parameter.detach().count_nonzero()):
         return "all zero: nothing to rank, and what is off at 0 might never start"
     return granularity.unsuited(parameter.shape)

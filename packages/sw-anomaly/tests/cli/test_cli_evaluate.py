@@ -65,7 +65,7 @@ def test_without_data_the_embedded_sample_is_used_and_stamped_everywhere(run, tm
 
 
 def test_a_category_that_is_not_there(run, tiny_root):
-    assert "categories there: disc" in refusal(run("eval", "--category", "bottle", "--data", tiny_root))
+    assert "want one of: disc" in refusal(run("eval", "--category", "bottle", "--data", tiny_root))
     assert "give your images with --data" in refusal(run("train", "--category", "screw"))
 
 

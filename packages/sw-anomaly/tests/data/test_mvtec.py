@@ -123,7 +123,7 @@ def test_images_become_8_bit_colour(tmp_path, pixels, expected):
 
 
 def test_a_missing_category_lists_those_there(tiny_root):
-    with pytest.raises(InputError, match=r"'bottle'.*categories there: disc"):
+    with pytest.raises(InputError, match=r"'bottle'.*want one of: disc"):
         read_category(tiny_root, "bottle")
 
 
@@ -148,17 +148,101 @@ def test_a_mask_of_another_size_is_named_with_both_sizes(tiny_root):
 def test_defective_images_without_a_mask_are_named(tiny_root):
     for mask in (tiny_root / "disc" / "ground_truth" / "spot").iterdir():
         mask.unlink()
-    with pytest.raises(InputError, match=r"2 defective images.*spot/000\.png, .*spot/001\.png; .*_mask\.png is wanted"):
+    with pytest.raises(InputError, match=r"2 defective images.*spot/000\.png, .*spot/001\.png; want .*_mask\.png"):
         read_category(tiny_root, "disc")
 
 
 def test_a_category_without_training_images_is_refused(tiny_root):
     for path in (tiny_root / "disc" / "train" / "good").iterdir():
         path.unlink()
-    with pytest.raises(InputError, match="holds 0 images"):
+    with pytest.raises(InputError, match="got 0 images, want at least 2"):
         read_category(tiny_root, "disc")
 
 
 def test_a_category_may_have_no_test_images(tiny_root):
     (tiny_root / "disc" / "test").rename(tiny_root / "disc" / "elsewhere")
     assert read_category(tiny_root, "disc").test == ()
+
+
+def test_images_one_folder_deeper_are_found_with_their_masks(tiny_root):
+    for part in ("test", "ground_truth"):
+        (tiny_root / "disc" / part / "spot").rename(tiny_root / "disc" / part / "all")
+        (tiny_root / "disc" / part / "spot").mkdir()
+        (tiny_root / "disc" / part / "all").rename(tiny_root / "disc" / part / "spot" / "camera")
+    spots = [image for image in read_category(tiny_root, "disc").test if not image.is_good]
+    assert [(image.kind, image.path.name, image.mask_path.name) for image in spots] == [
+        ("spot", "000.png", "000_mask.png"),
+        ("spot", "001.png", "001_mask.png"),
+    ]
+
+
+def test_masks_may_lie_flat_where_that_leaves_no_doubt(tiny_root):
+    spots = tiny_root / "disc" / "test" / "spot"
+    for number in range(2):
+        (spots / f"camera{number}").mkdir()
+        (spots / f"00{number}.png").rename(spots / f"camera{number}" / f"00{number}.png")
+    assert all(image.mask_path for image in read_category(tiny_root, "disc").test if not image.is_good)
+    (spots / "camera1" / "001.png").rename(spots / "camera1" / "000.png")
+    with pytest.raises(InputError, match=r"2 defective images without a mask.*a mask of any of 2 images: .*000_mask"):
+        read_category(tiny_root, "disc")
+
+
+@pytest.mark.parametrize("name", ["000_MASK.PNG", "000.bmp", "000_gt.png", "000-Label.tif", "000_ground_truth.png"])
+def test_masks_of_other_names_are_found(tiny_root, name):
+    folder = tiny_root / "disc" / "ground_truth" / "spot"
+    (folder / "000_mask.png").unlink()
+    mask = save(folder / name, np.full((64, 64), 255, dtype=np.uint8))
+    assert read_category(tiny_root, "disc").test[2].mask_path == mask
+
+
+def test_a_mask_that_belongs_to_nothing_is_named_and_two_masks_of_one_image_are_refused(tiny_root):
+    folder = tiny_root / "disc" / "ground_truth" / "spot"
+    save(folder / "0000_mask.png", np.zeros((64, 64), dtype=np.uint8))
+    (one,) = read_category(tiny_root, "disc").left_out
+    assert (one.path.name, one.reason) == ("0000_mask.png", "a mask of no image here")
+    (folder / "000_mask.png").rename(folder / "000_cut.png")
+    with pytest.raises(
+        InputError, match=r"1 defective image without a mask: .*000\.png.*no image here: .*000_cut\.png"
+    ):
+        read_category(tiny_root, "disc")
+    save(folder / "000_mask.bmp", np.zeros((64, 64), dtype=np.uint8))
+    save(folder / "000_mask.tif", np.zeros((64, 64), dtype=np.uint8))
+    with pytest.raises(InputError, match=r"000\.png: got 2 masks, .*000_mask\.bmp, .*000_mask\.tif; want one"):
+        read_category(tiny_root, "disc")
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_good_may_be_written_with_a_capital_letter(tiny_root, part):
+    (tiny_root / "disc" / part / "good").rename(tiny_root / "disc" / part / "other")
+    (tiny_root / "disc" / part / "other").rename(tiny_root / "disc" / part / "Good")
+    category = read_category(tiny_root, "disc")
+    assert (len(category.train), sum(image.is_good for image in category.test)) == (6, 2)
+    assert {image.kind for image in category.test} == {"good", "spot"}
+    assert list_categories(tiny_root) == ["disc"]
+
+
+def test_a_type_whose_images_cannot_be_read_is_refused_by_name(tiny_root):
+    spots = tiny_root / "disc" / "test" / "spot"
+    for path in list(spots.iterdir()):
+        path.rename(path.with_suffix(".xcf"))
+    with pytest.raises(InputError, match=r"spot: got no image that can be read.*\.xcf is not read: .*000\.xcf"):
+        read_category(tiny_root, "disc")
+
+
+def test_every_file_is_taken_or_left_out_with_a_reason(tiny_root):
+    disc = tiny_root / "disc"
+    grey = np.zeros((64, 64), dtype=np.uint8)
+    for path in ("train/bad/1.png", "test/2.png", "ground_truth/rust/3_mask.png", "ground_truth/good/000_mask.png"):
+        save(disc / path, grey)
+    for path in ("test/spot/notes.txt", "test/spot/.hidden.png", "test/spot/Thumbs.db"):
+        (disc / path).write_text("no image")
+    (disc / "test" / "spot" / "more").symlink_to(disc / "test")
+    left_out = {str(one.path.relative_to(disc)): one.reason for one in read_category(tiny_root, "disc").left_out}
+    assert left_out == {
+        "train/bad/1.png": "training takes train/good alone",
+        "test/2.png": "not in a folder of a type",
+        "test/spot/more": "a link, and not to a file",
+        "test/spot/notes.txt": ".txt is not read",
+        "ground_truth/good": "masks of no defective images",
+        "ground_truth/rust": "masks of no defective images",
+    }

@@ -2,17 +2,20 @@
 
 Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021:
 
-    <root>/<category>/train/good/*                   good parts, all that training may see
-    <root>/<category>/test/good/*                    good parts
-    <root>/<category>/test/<defect>/*                defective parts, one folder per type
-    <root>/<category>/ground_truth/<defect>/*_mask.* what is defective in them
+    <root>/<category>/train/good/**                  good parts, all that training may see
+    <root>/<category>/test/good/**                   good parts
+    <root>/<category>/test/<defect>/**               defective parts, one folder per type
+    <root>/<category>/ground_truth/<defect>/**       what is defective in them: <image>_mask.*
 
-Files are listed by name, so that the order is the same on every file system. Everything is checked
-while listing that can be checked without decoding images; decoding errors name the file.
+Files are listed by name, so that the order is the same on every file system. Case does not matter in the names of the
+folders, and images may lie deeper in them. Every file is either taken or in ``Category.left_out``.
 """
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +27,11 @@ from sw_models.errors import InputError
 GOOD = "good"
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 NAMED_AT_MOST = 5  # files in one message
+MASK_WORDS = re.compile(  # what a mask's name may have after its image's
+    r"[ ._-]*(masks?|gt|ground[ ._-]?truth|labels?|seg|segmentation|annotations?)$"
+)
+CLUTTER = frozenset({"Thumbs.db", "desktop.ini"})  # what file managers leave in folders
+LAYOUT = "the layout <root>/<category>/train/good, test/<defect>"
 
 
 @dataclass(frozen=True)
@@ -54,41 +62,136 @@ class LabelledImage:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A file, or a folder, of a category that is not used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
 class Category:
-    """One category of a data set: its good training images, and its test images if it has any."""
+    """One category of a data set: its good training images, its test images if it has any, and what is not used."""
 
     name: str
     train: tuple[LabelledImage, ...]
     test: tuple[LabelledImage, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def read_category(root: Path, name: str) -> Category:
-    """List the category ``name`` below ``root``; raises ``InputError`` if the layout is not as in the module's text."""
+    """List the images and masks of a category; nothing is decoded.
+
+    Args:
+        root: Folder of the data set.
+        name: Folder of the category in it.
+
+    Returns:
+        The images, and every file that is none of them, with the reason why it is not used.
+
+    Raises:
+        InputError: If the layout is not that of the module's text, or an image or a mask could only be guessed.
+    """
     folder = root / name
-    if not folder.is_dir():
+    if not name or not folder.is_dir():
         present = ", ".join(list_categories(root)) or "none in MVTec AD layout"
-        raise InputError(f"category {name!r} is not in {root}; categories there: {present}")
-    train = [LabelledImage(path, GOOD) for path in _list_images(folder / "train" / GOOD)]
-    test = [
-        LabelledImage(path, kind.name, None if kind.name == GOOD else _find_mask(folder, kind.name, path))
-        for kind in (_list_folders(folder / "test") if (folder / "test").exists() else [])
-        for path in _list_images(kind)
+        raise InputError(f"category: got {name!r}, which is not in {root}; want one of: {present}")
+    left_out: list[LeftOut] = []
+    train = [
+        LabelledImage(path, GOOD)
+        for kind in _folders(_subfolder(folder, "train"), left_out)
+        for path in _images(kind, left_out, wanted=_is_good(kind), reason="training takes train/good alone")
     ]
+    if len(train) < 2:
+        raise InputError(f"{folder / 'train' / GOOD}: got {count(train, 'image')}, want at least 2{_also(left_out)}")
+    test: list[LabelledImage] = []
+    if (tested := _subfolder(folder, "test")).is_dir():
+        truth = _subfolder(folder, "ground_truth")
+        for kind in _folders(tested, left_out):
+            before = len(left_out)
+            images = _images(kind, left_out)
+            if not images and len(left_out) > before:
+                raise InputError(f"{kind}: got no image that can be read, want some{_also(left_out[before:])}")
+            if _is_good(kind):
+                test += [LabelledImage(path, GOOD) for path in images]
+            else:
+                masks = pair_masks(kind, images, _subfolder(truth, kind.name), left_out)
+                test += [LabelledImage(path, kind.name, masks.get(path)) for path in images]
+        left_out += _masks_of_nothing(truth, {image.kind.casefold() for image in test if not image.is_good})
     without_mask = [str(image.path) for image in test if not image.is_good and image.mask_path is None]
     if without_mask:
-        named = ", ".join(without_mask[:NAMED_AT_MOST]) + (", ..." if len(without_mask) > NAMED_AT_MOST else "")
+        others = [one for one in left_out if one.reason.startswith("a mask")]
         raise InputError(
-            f"{len(without_mask)} defective images have no mask: {named}; "
-            f"{folder / 'ground_truth'}/<defect>/<image>_mask.png is wanted for each"
+            f"{count(without_mask, 'defective image')} without a mask: {some(without_mask)}; want "
+            f"{folder / 'ground_truth'}/<defect>/<image>_mask.png for each{_also(others)}"
         )
-    if len(train) < 2:
-        raise InputError(f"{folder / 'train' / GOOD} holds {len(train)} images, at least 2 are needed")
-    return Category(name, tuple(train), tuple(test))
+    return Category(name, tuple(train), tuple(test), tuple(left_out))
 
 
 def list_categories(root: Path) -> list[str]:
-    """Names of the folders below ``root`` that have a ``train/good`` folder, sorted."""
-    return [folder.name for folder in _list_folders(root) if (folder / "train" / GOOD).is_dir()]
+    """Names of the folders below ``root`` that have a ``train/good`` folder, sorted.
+
+    Raises:
+        InputError: If ``root`` is not a folder.
+    """
+    return [
+        folder.name
+        for folder in _folders(root, [])
+        if (train := _subfolder(folder, "train")).is_dir() and _subfolder(train, GOOD).is_dir()
+    ]
+
+
+def pair_masks(kind: Path, images: Sequence[Path], folder: Path, left_out: list[LeftOut]) -> dict[Path, Path]:
+    """Find the mask of each image by its name.
+
+    A mask has the image's name, in any case and with any suffix of an image, and may have a word such as ``_mask`` or
+    ``_gt`` after it. It lies where the image does, or anywhere in ``folder`` if that leaves no doubt.
+
+    Args:
+        kind: The folder of the images.
+        images: Images somewhere below ``kind``.
+        folder: The folder of their masks, which need not exist.
+        left_out: Gets the masks that belong to no image.
+
+    Returns:
+        Masks by image; images without one are not in it.
+
+    Raises:
+        InputError: If an image has several masks.
+    """
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for image in images:
+        by_stem[image.stem.casefold()].append(image)
+    found: dict[Path, list[Path]] = defaultdict(list)
+    for mask in _images(folder, left_out) if folder.is_dir() else []:
+        stem = mask.stem.casefold()
+        named = by_stem.get(stem) or by_stem.get(MASK_WORDS.sub("", stem)) or []
+        near = [one for one in named if one.parent.relative_to(kind) == mask.parent.relative_to(folder)] or named
+        exact = [one for one in near if mask.stem.startswith(one.stem)] or near
+        if len({one.parent for one in exact}) != 1:
+            why = f"a mask of any of {len(exact)} images" if exact else "a mask of no image here"
+            left_out.append(LeftOut(mask, why))
+        for image in exact if len({one.parent for one in exact}) == 1 else []:
+            found[image].append(mask)
+    masks = {}
+    for image, several in found.items():
+        best = [mask for mask in several if mask.stem.casefold() == f"{image.stem}_mask".casefold()] or several
+        if len(best) > 1:
+            raise InputError(f"{image}: got {len(best)} masks, {some(best)}; want one")
+        masks[image] = best[0]
+        left_out += [LeftOut(mask, f"a mask beside {best[0].name}") for mask in several if mask != best[0]]
+    return masks
+
+
+def count(things: Sequence[object], what: str) -> str:
+    """A number of things with its noun, as in "1 image" and "3 images"."""
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
+
+
+def some(things: Sequence[object]) -> str:
+    """The first few of many things, and how many more there are."""
+    more = f" and {len(things) - NAMED_AT_MOST} more" if len(things) > NAMED_AT_MOST else ""
+    return ", ".join(str(thing) for thing in things[:NAMED_AT_MOST]) + more
 
 
 def load_image(path: Path) -> np.ndarray:
@@ -142,23 +245,59 @@ def _decode(path: Path, keep_opacity: bool = False) -> np.ndarray:
         raise InputError(f"{path} does not decode as an image: {error}") from error
 
 
-def _list_folders(folder: Path) -> list[Path]:
+def _is_good(folder: Path) -> bool:
+    return folder.name.casefold() == GOOD
+
+
+def _subfolder(folder: Path, name: str) -> Path:
+    """The folder of this name in whatever case; the one in this very case goes first."""
+    if (folder / name).is_dir() or not folder.is_dir():
+        return folder / name
+    return next(
+        (one for one in sorted(folder.iterdir()) if one.name.casefold() == name and one.is_dir()), folder / name
+    )
+
+
+def _folders(folder: Path, left_out: list[LeftOut]) -> list[Path]:
+    """The folders in a folder, by name; visible files beside them are left out."""
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; the layout <root>/<category>/train/good, test/<defect> is wanted")
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        raise InputError(f"{folder} is not a folder; want {LAYOUT}")
+    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    left_out += [LeftOut(path, "not in a folder of a type") for path in visible if _is_image(path)]
+    return [path for path in visible if path.is_dir()]
 
 
-def _list_images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; the layout <root>/<category>/train/good, test/<defect> is wanted")
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+def _images(folder: Path, left_out: list[LeftOut], wanted: bool = True, reason: str = "") -> list[Path]:
+    """The images in a folder and below it, by name; all other visible files are left out, and all if not wanted."""
+    taken = []
+    for path in sorted(folder.rglob("*")):
+        is_link = path.is_symlink() and not path.is_file()  # to a folder, which could be above, or to nothing
+        if any(part.startswith(".") for part in path.relative_to(folder).parts) or path.name in CLUTTER:
+            continue
+        if wanted and _is_image(path):
+            taken.append(path)
+        elif is_link or not path.is_dir():
+            why = "a link, and not to a file" if is_link else f"{path.suffix or 'without a suffix'} is not read"
+            left_out.append(LeftOut(path, reason or why))
+    return taken
 
 
-def _find_mask(category: Path, kind: str, image: Path) -> Path | None:
-    folder = category / "ground_truth" / kind
-    names = {f"{image.stem}_mask".lower(), image.stem.lower()}
-    masks = [path for path in _list_images(folder) if path.stem.lower() in names] if folder.is_dir() else []
-    return masks[-1] if masks else None
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def _masks_of_nothing(truth: Path, kinds: set[str]) -> list[LeftOut]:
+    """Folders of masks for which there are no images."""
+    folders = _folders(truth, []) if truth.is_dir() else []
+    return [LeftOut(one, "masks of no defective images") for one in folders if one.name.casefold() not in kinds]
+
+
+def _also(left_out: Sequence[LeftOut]) -> str:
+    """What was left out, as the end of a message."""
+    reasons = defaultdict(list)
+    for one in left_out:
+        reasons[one.reason].append(one.path)
+    return "".join(f"; left out, {reason}: {some(paths)}" for reason, paths in reasons.items())
 
 
 def _size(pixels: np.ndarray) -> str:

@@ -1,0 +1,36 @@
+"""Checkpoints of earlier versions: they load, and say what they said.
+
+The files in ``golden/format-2`` were written by version 0.1.0 (few training steps, weights rounded to five bits so that
+they pack well), ``answers.npz`` holds the scores and every fourth pixel of the maps that it gave.
+"""
+
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sw_anomaly.experiment.fit import load_detector
+
+from conftest import draw_nail
+
+GOLDEN = Path(__file__).parent / "golden" / "format-2"
+ANSWERS = np.load(GOLDEN / "answers.npz")
+IMAGES = {"A": draw_nail(0.5, mark=(10, 2)), "B": draw_nail(2.5, 78, 83, ground=205)[8:, :150]}
+NAMES = ("unet", "unet_bank_aligned", "bank", "bank_aligned", "patchcore", "patchcore_aligned")
+
+
+def unpack(name, folder):
+    path = folder / f"{name}.safetensors"
+    path.write_bytes(lzma.decompress((GOLDEN / f"{name}.safetensors.xz").read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkpoint_of_format_2_says_what_it_said(name, tmp_path):
+    detector = load_detector(unpack(name, tmp_path))
+    for key, image in IMAGES.items():
+        found = detector.inspect(image)
+        wanted = ANSWERS[f"{name}.{key}.map"]
+        assert found.score == pytest.approx(float(ANSWERS[f"{name}.{key}.score"]), rel=1e-4)
+        np.testing.assert_allclose(found.map[::4, ::4], wanted, atol=1e-4 * wanted.max())

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sw_anomaly.data.manifest import digest, picture_digest
 from sw_anomaly.data.mvtec import read_category
-from sw_anomaly.data.splits import Protocol, digest, make_split, picture_digest
+from sw_anomaly.data.splits import Protocol, make_split
 from sw_anomaly.evaluation.evaluate import evaluate
 from sw_anomaly.experiment.fit import METHODS, fit, load_detector
 from sw_anomaly.methods.unet.training import CHECKPOINT, TrainingConfig

@@ -183,9 +183,9 @@ def pair_masks(kind: Path, images: Sequence[Path], folder: Path, left_out: list[
     return masks
 
 
-def count(things: Sequence[object], what: str) -> str:
-    """A number of things with its noun, as in "1 image" and "3 images"."""
-    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
+def count(things: Sequence[object], one: str, more: str = "") -> str:
+    """A number of things with its noun, as in "1 image" and "3 images"; ``more`` is a plural without a mere "s"."""
+    return f"{len(things)} {one if len(things) == 1 else more or one + 's'}"
 
 
 def some(things: Sequence[object]) -> str:

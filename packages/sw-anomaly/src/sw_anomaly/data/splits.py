@@ -5,19 +5,14 @@ Every draw follows from the seed and from the images' names, not from the order 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from sw_anomaly.data.mvtec import Category, LabelledImage, load_image
+from sw_anomaly.data.mvtec import Category, LabelledImage
 from sw_anomaly.randomness import Purpose, generator
 from sw_models.errors import InputError
-from sw_models.files import write_atomically
 
 HELD_OUT = 0.12  # share of the good training images that is held out for validation
 HELD_OUT_AT_MOST = 32
@@ -111,41 +106,3 @@ def _draw(
     drawn = set(rng.choice(len(images), count, replace=False).tolist())
     places = range(len(images))
     return tuple(images[i] for i in places if i in drawn), tuple(images[i] for i in places if i not in drawn)
-
-
-def digest(images: Iterable[LabelledImage]) -> str:
-    """SHA-256 over the contents of the image files, whatever their order and names."""
-    contents = sorted(_file_digest(image.path) for image in images)
-    return hashlib.sha256("".join(contents).encode()).hexdigest()
-
-
-def picture_digest(path: Path) -> str:
-    """SHA-256 of what an image file shows, the same in whatever format it is saved without loss."""
-    pixels = load_image(path)
-    return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-
-
-def check_unseen(test: Sequence[LabelledImage], seen: Iterable[str]) -> None:
-    """Raise ``InputError`` if a test image shows the same as one of those whose ``picture_digest`` is in ``seen``."""
-    known = set(seen)
-    repeated = [image.path for image in test if picture_digest(image.path) in known]
-    if repeated:
-        raise InputError(
-            f"{repeated[0]} shows the same as an image that the detector was trained on, and so do {len(repeated) - 1} "
-            "more test images; images that training never saw are wanted"
-        )
-
-
-def write_manifest(path: Path, split: Split, protocol: Protocol, seed: int) -> None:
-    """Write which files a split puts where, each with the SHA-256 of its content."""
-    manifest: dict[str, Any] = {"protocol": protocol.name, "leaky": protocol.leaky, "seed": seed}
-    for part in ("train", "validation", "test"):
-        manifest[part] = [
-            {"path": "/".join(image.path.parts[-4:]), "sha256": _file_digest(image.path)}
-            for image in getattr(split, part)
-        ]
-    write_atomically(path, lambda partial: partial.write_text(json.dumps(manifest, indent=1) + "\n"))
-
-
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

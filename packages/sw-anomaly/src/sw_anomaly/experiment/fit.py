@@ -13,8 +13,9 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sw_anomaly.data.manifest import picture_digest, write_manifest
 from sw_anomaly.data.mvtec import LabelledImage, load_image
-from sw_anomaly.data.splits import Protocol, Split, picture_digest, write_manifest
+from sw_anomaly.data.splits import Protocol, Split
 from sw_anomaly.detector import DetectorInfo, Method, Thresholds, TrainedDetector, calibrate, read_info
 from sw_anomaly.methods.ensemble import UNITS, Combined, add, find_units
 from sw_anomaly.methods.patch_bank import PatchBank

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from sw_anomaly.data.manifest import check_unseen, digest, write_manifest
 from sw_anomaly.data.mvtec import Category, read_category
-from sw_anomaly.data.splits import Protocol, check_unseen, digest, make_split, write_manifest
+from sw_anomaly.data.splits import Protocol, make_split
 from sw_anomaly.detector import DetectorInfo, TrainedDetector
 from sw_anomaly.evaluation.evaluate import Evaluation, evaluate
 from sw_anomaly.experiment import fit as methods

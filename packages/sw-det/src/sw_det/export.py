@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
@@ -22,6 +24,7 @@ from sw_ops import use_backend
 NAMES = ("boxes", "scores", "labels", "masks")
 _THRESHOLDS = (0.05, 0.01, 0.001, 0.0)  # those to try until there are objects to compare
 _TOLERANCE = 1e-3
+_ROUNDING = 3e-6  # a few times that of float32: of a layer's results, as a share of 1 plus their size
 
 
 def export(detector: Any, path: Path, form: str, size: int) -> float:
@@ -46,18 +49,44 @@ def export(detector: Any, path: Path, form: str, size: int) -> float:
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), use_backend("torch"), warnings.catch_warnings():  # it must run where sw-ops is not installed
         warnings.simplefilter("ignore")  # tracing asks about every decision that depends on a shape
-        threshold, wanted = _what_is_seen(detector, image)
+        threshold, wanted, stable = _what_is_seen(detector, image)
         inputs = image, torch.tensor([threshold])
         differences = []
 
         def write(temporary: Path) -> None:
             found = dict(zip(NAMES, _WRITERS[form](deployed, inputs, temporary), strict=False))
-            differences.append(_difference(deployed, found, wanted))
+            differences.append(_difference(deployed, found, wanted, stable))
             if not differences[0] < _TOLERANCE:
                 raise InputError(f"--run: the {form} file's objects differ from the detector's by {differences[0]:.1e}")
 
         write_atomically(path, write)
     return differences[0]
+
+
+def match_objects(
+    boxes: Tensor, scores: Tensor, labels: Tensor, wanted: Any, size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pair found objects with wanted ones of their class, one to one, so that all pairs together are nearest.
+
+    Orders do not matter: among objects of nearly equal scores they are decided by rounding.
+
+    Args:
+        boxes: of the found objects, ``[N, 4]`` in pixels.
+        scores: ``[N]``.
+        labels: ``[N]``.
+        wanted: MMDetection's ``InstanceData`` with ``bboxes``, ``scores`` and ``labels``.
+        size: of the image, in pixels.
+
+    Returns:
+        Indices of found objects, indices of their partners, and the larger of the differences in box (as a share of the
+        size) and in score; infinite where the only partner left is of another class.
+    """
+    apart = (boxes[:, None] - wanted.bboxes).abs().amax(dim=2) / size
+    distances = torch.maximum(apart, (scores[:, None] - wanted.scores).abs())
+    other_class = labels[:, None] != wanted.labels
+    pairs = linear_sum_assignment(distances.masked_fill(other_class, 1e6).numpy())
+    found, partner = (torch.from_numpy(indices) for indices in pairs)
+    return found, partner, distances.masked_fill(other_class, float("inf"))[found, partner]
 
 
 def _deployed(detector: Any, size: int) -> nn.Module:
@@ -69,8 +98,13 @@ def _deployed(detector: Any, size: int) -> nn.Module:
     raise InputError(f"--run: no export of a {name}, want a detector of the R-CNN or RTMDet family")
 
 
-def _what_is_seen(detector: Any, image: Tensor) -> tuple[float, Any]:
-    """Return MMDetection's objects in an image, and the score that they exceed: a lower one until there are any."""
+def _what_is_seen(detector: Any, image: Tensor) -> tuple[float, Any, Tensor]:
+    """Return a score, MMDetection's objects above it, and which of them are more than an accident of rounding.
+
+    The score is lowered until there are any objects. Where candidates have nearly equal scores, as before a detector
+    has learned anything, rounding decides which of them are kept; such objects are not found again by a detector whose
+    layers are changed by as little.
+    """
     from mmdet.structures import DetDataSample
 
     detector = copy.deepcopy(detector)
@@ -80,26 +114,57 @@ def _what_is_seen(detector: Any, image: Tensor) -> tuple[float, Any]:
     settings = (detector.roi_head if hasattr(detector, "roi_head") else detector.bbox_head).test_cfg
     for threshold in _THRESHOLDS:
         settings.score_thr = threshold
-        objects = detector.predict(image, [sample], rescale=False)[0].pred_instances
-        if len(objects):
-            return threshold, objects
+        objects = detector.predict(image, [copy.deepcopy(sample)], rescale=False)[0].pred_instances
+        if not len(objects):
+            continue
+        stable = torch.ones(len(objects), dtype=torch.bool)
+        for seed in range(4):
+            with _rounded_otherwise(detector, seed):
+                again = detector.predict(image, [copy.deepcopy(sample)], rescale=False)[0].pred_instances
+            found = torch.full((len(objects),), float("inf"))
+            _, partner, distance = match_objects(again.bboxes, again.scores, again.labels, objects, shape[0])
+            found[partner] = distance
+            stable &= found < _TOLERANCE
+        return threshold, objects, stable
     raise InputError("--run: the detector sees nothing at all, so its file cannot be checked")
 
 
-def _difference(deployed: Any, found: dict[str, Tensor], wanted: Any) -> float:
-    """Compare each wanted object with the nearest of its class; equal scores may be in another order."""
-    if len(found["boxes"]) != len(wanted):
+@contextmanager
+def _rounded_otherwise(detector: nn.Module, seed: int) -> Iterator[None]:
+    """Change what every convolution and linear layer returns by about what another order of additions would."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def change(layer: nn.Module, given: Any, output: Tensor) -> Tensor:
+        return output + _ROUNDING * (1 + output.abs()) * torch.randn(output.shape, generator=generator)
+
+    layers = [layer for layer in detector.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    handles = [layer.register_forward_hook(change) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _difference(deployed: Any, found: dict[str, Tensor], wanted: Any, stable: Tensor) -> float:
+    """Compare the stable objects with the file's, and all scores; the other objects may be others of equal score."""
+    boxes, scores, labels = found["boxes"], found["scores"], found["labels"]
+    missing = abs(len(boxes) - len(wanted))
+    if missing > int((~stable).sum()):
         return float("inf")
-    largest = 0.0
-    for i in range(len(wanted)):
-        distances = (found["boxes"] - wanted.bboxes[i]).abs().amax(dim=1) / deployed.size
-        distances[found["labels"] != wanted.labels[i]] = float("inf")
-        distance, j = distances.min(dim=0)
-        largest = max(largest, float(distance), float((found["scores"][j] - wanted.scores[i]).abs()))
+    ranked = min(len(boxes), len(wanted))
+    by_rank = scores.sort(descending=True).values[:ranked] - wanted.scores.sort(descending=True).values[:ranked]
+    largest = float(by_rank.abs().max()) if ranked else 0.0
+    matched = torch.zeros(len(wanted), dtype=torch.bool)
+    for i, j, distance in zip(*match_objects(boxes, scores, labels, wanted, deployed.size), strict=True):
+        matched[j] = True
+        if not stable[j]:
+            continue
+        largest = max(largest, float(distance))
         if "masks" in found:
-            pasted = deployed.paste(found["masks"][j], found["boxes"][j])
-            largest = max(largest, float(((pasted > 0.5) != wanted.masks[i]).float().mean()))
-    return largest
+            pasted = deployed.paste(found["masks"][i], boxes[i])
+            largest = max(largest, float(((pasted > 0.5) != wanted.masks[j]).float().mean()))
+    return float("inf") if (stable & ~matched).any() else largest
 
 
 def _write_onnx(model: nn.Module, inputs: tuple[Tensor, Tensor], path: Path) -> list[Tensor]:

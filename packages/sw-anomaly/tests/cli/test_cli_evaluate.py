@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sw_anomaly.evaluation.evaluate import Scores
-from sw_anomaly.experiment import run as benchmark
+from sw_anomaly.experiment import parallel
 
 from conftest import refusal
 
@@ -112,10 +112,8 @@ QUICK = ("--method", "bank", "--image-size", "64")
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Other processes would take their time to start; ``test_benchmark`` has some."""
-    monkeypatch.setattr(
-        benchmark, "run_many", lambda requests, workers: ((r, benchmark._run_alone(r)) for r in requests)
-    )
+    """Other processes would take their time to start; ``test_parallel`` has some."""
+    monkeypatch.setattr(parallel, "run_many", lambda requests, workers: ((r, parallel.run_alone(r)) for r in requests))
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -173,4 +171,5 @@ def test_the_published_protocol_is_stamped(run, tiny_root, tmp_path):
 def test_a_test_image_that_was_trained_on_is_refused(run, tiny_root):
     shutil.copy(tiny_root / "disc" / "train" / "good" / "003.png", tiny_root / "disc" / "test" / "good" / "009.png")
     message = refusal(run("eval", "--category", "disc", "--data", tiny_root))
-    assert "009.png shows the same as an image that the detector was trained on" in message
+    assert "1 test image that training would see, too: " in message
+    assert "good/009.png (as 003.png)" in message

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sw_anomaly.data.sources import find_sources, pictures_of
+from sw_anomaly.data.sources import find_sources, images_in
 from sw_models.errors import InputError
 
 from conftest import save
@@ -38,10 +38,10 @@ def test_names_differ_whatever_is_given(folder):
     assert names(find_sources(given, folder / "out")) == ["a", "a.png", "a.png-2", "a.png-3", "a.bmp"]
 
 
-def test_an_image_is_one_picture(folder):
-    (picture,) = pictures_of(find_sources([str(folder / "a.png")], folder / "out")[0])
-    assert picture.frame is None
-    np.testing.assert_array_equal(picture.load(), GREY)
+def test_an_image_file_is_one_image(folder):
+    (image,) = images_in(find_sources([str(folder / "a.png")], folder / "out")[0])
+    assert image.frame is None
+    np.testing.assert_array_equal(image.load(), GREY)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def write_video(path, frames):
 def test_a_video_is_its_frames_in_order(tmp_path):
     levels = [20, 90, 160, 230]
     write_video(tmp_path / "clip.mp4", [np.full((32, 48, 3), level, dtype=np.uint8) for level in levels])
-    seen = list(pictures_of(find_sources([str(tmp_path / "clip.mp4")], tmp_path / "out")[0]))
+    seen = list(images_in(find_sources([str(tmp_path / "clip.mp4")], tmp_path / "out")[0]))
     assert [picture.frame for picture in seen] == [0, 1, 2, 3]
     assert [str(picture.name) for picture in seen] == [f"clip/00000{number}" for number in range(4)]
     for picture, level in zip(seen, levels, strict=True):
@@ -88,4 +88,4 @@ def test_a_file_that_is_no_video_is_named(tmp_path):
     pytest.importorskip("av", reason="the extra sw-anomaly[video] is not installed")
     (tmp_path / "clip.mp4").write_bytes(b"nothing of the kind")
     with pytest.raises(InputError, match=r"clip\.mp4 does not decode as a video"):
-        list(pictures_of(find_sources([str(tmp_path / "clip.mp4")], tmp_path / "out")[0]))
+        list(images_in(find_sources([str(tmp_path / "clip.mp4")], tmp_path / "out")[0]))

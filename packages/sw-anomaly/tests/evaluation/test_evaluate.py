@@ -9,6 +9,7 @@ import pytest
 from sw_anomaly.data.mvtec import read_category
 from sw_anomaly.detector import Inspection
 from sw_anomaly.evaluation.evaluate import evaluate
+from sw_models.errors import InputError
 
 
 class Brightness:
@@ -45,6 +46,22 @@ def test_a_perfect_detector_scores_one_everywhere(images):
 def test_decisions_follow_the_detectors_own_threshold(images):
     assert evaluate(Brightness(image_threshold=0.0), images).false_alarms == 2
     assert evaluate(Brightness(image_threshold=1.5), images).missed == 2
+
+
+@pytest.mark.parametrize("what", ["score", "map", "image_threshold", "pixel_threshold"])
+def test_nothing_is_decided_by_a_number_that_is_not_finite(images, what):
+    class Damaged(Brightness):
+        def inspect(self, image):
+            found = super().inspect(image)
+            if what == "map":
+                found.map[0, 0] = np.nan
+            return Inspection(float("inf"), found.map) if what == "score" else found
+
+    detector = Damaged()
+    if what.endswith("threshold"):
+        setattr(detector, what, float("nan"))
+    with pytest.raises(InputError, match=rf"000\.png: {what.replace('_', ' ')} of the detector: got (nan|inf)"):
+        evaluate(detector, images)
 
 
 def test_a_blind_detector_is_at_chance(images):

@@ -66,6 +66,33 @@ def test_what_cannot_be_read_is_passed_over_and_named(parts, tmp_path):
     assert row["score"] == ""
 
 
+def test_a_score_that_is_not_finite_is_never_a_verdict(parts, tmp_path):
+    class Damaged(White):
+        def inspect(self, image):
+            return Inspection(float("nan"), np.zeros(image.shape[:2], dtype=np.float32))
+
+    sources = find_sources([str(parts)], tmp_path / "out")
+    found = predict(Damaged(), sources, tmp_path / "out", len(sources))
+    assert found.images == 0
+    assert len(found.unreadable) == 5
+    rows = list(csv.DictReader((tmp_path / "out" / "scores.csv").open()))
+    assert {row["verdict"] for row in rows} == {""}
+    assert sum("score of the detector: got nan, want a number" in row["error"] for row in rows) == 4
+
+
+def test_names_that_begin_like_a_formula_are_not_one_in_the_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evil = ["=HYPERLINK(1).png", "+1.png", "-1.png", "@a.png", "good.png"]
+    for name in evil:
+        save(tmp_path / name, np.zeros((40, 60, 3), dtype=np.uint8))
+    (tmp_path / "out").mkdir()
+    sources = find_sources(evil, tmp_path / "out")
+    predict(White(), sources, tmp_path / "out", len(sources))
+    rows = list(csv.DictReader((tmp_path / "out" / "scores.csv").open()))
+    assert [row["path"] for row in rows] == ["'=HYPERLINK(1).png", "'+1.png", "'-1.png", "'@a.png", "good.png"]
+    assert not any(str(cell).startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
+
+
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     path = save(tmp_path / "part.png", np.zeros((256, 256, 3), dtype=np.uint8))
 

@@ -1,4 +1,4 @@
-"""The command ``sw-anomaly``: a file per command, what they share in ``app.py``.
+"""The command ``sw-anomaly``: a file per command, what they share in ``common.py``.
 
 Heavy imports wait until a command runs, so that ``--help`` answers at once.
 """
@@ -7,6 +7,6 @@ from sw_anomaly.cli.common import app
 
 # isort: off
 # in the order in which --help lists them
-from sw_anomaly.cli import train, evaluate, predict, export, compare, throughput, sample
+from sw_anomaly.cli import check, train, evaluate, predict, export, compare, throughput, sample
 
-__all__ = ["app", "compare", "evaluate", "export", "predict", "sample", "throughput", "train"]
+__all__ = ["app", "check", "compare", "evaluate", "export", "predict", "sample", "throughput", "train"]

@@ -27,7 +27,7 @@ from sw_anomaly.cli.options import with_fit_options
 from sw_models.errors import InputError
 
 if TYPE_CHECKING:
-    from sw_anomaly.evaluation.evaluate import Scores
+    from sw_anomaly.evaluation.evaluate import Evaluation, Scores
     from sw_anomaly.experiment.run import Outcome, Request
 
 
@@ -77,7 +77,7 @@ def evaluate(
 
 def _print_one(outcome: Outcome, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(outcome.result, indent=2))
+        print(json.dumps(outcome.result, indent=2, allow_nan=False))
         return
     from sw_anomaly.report.html import HEADLINES, METRICS, percentages
 
@@ -92,26 +92,31 @@ def _print_one(outcome: Outcome, as_json: bool) -> None:
         texts = percentages(scores)
         table.add_row(kind, *(texts[name] for name in HEADLINES), style="bold" if kind == "all" else None)
     _show(table)
-    good = sum(one.image.is_good for one in evaluation.tested)
-    print(
-        f"at the threshold: {evaluation.missed} of {len(evaluation.tested) - good} defective images missed, "
-        f"{evaluation.false_alarms} of {good} good ones called defective"
-    )
+    print(f"at the threshold: {_decisions(evaluation)}")
     print(f"results: {outcome.run / 'results.json'}\nreport:  {outcome.run / 'report.html'}  (open it in a browser)")
 
 
+def _decisions(evaluation: Evaluation) -> str:
+    good = sum(one.image.is_good for one in evaluation.tested)
+    defective = len(evaluation.tested) - good
+    found = f"{evaluation.missed} of {defective} defective images missed" if defective else "no defective images tested"
+    alarms = f"{evaluation.false_alarms} of {good} good ones called defective" if good else "no good ones tested"
+    return f"{found}, {alarms}"
+
+
 def _run_many(requests: list[Request], out: Path, memory: float | None, as_json: bool) -> None:
+    from sw_anomaly.experiment import parallel
     from sw_anomaly.experiment.folders import new_run
-    from sw_anomaly.experiment.run import available_memory, count_workers, run_many, summarise
+    from sw_anomaly.experiment.summary import summarize
     from sw_anomaly.report.html import write_sections
     from sw_models.files import write_atomically
 
-    workers = count_workers(len(requests), memory or available_memory())
+    workers = parallel.count_workers(len(requests), memory or parallel.available_memory())
     screen.print(f"{len(requests)} runs, {workers} at a time")
     outcomes: list[Outcome] = []
     refused: list[str] = []
     with progress_bars() as progress:
-        for number, (request, outcome) in enumerate(run_many(requests, workers), start=1):
+        for number, (request, outcome) in enumerate(parallel.run_many(requests, workers), start=1):
             what = f"{request.category}, seed {request.options['seed']}"
             if isinstance(outcome, InputError):
                 refused.append(f"{what}: {outcome}")
@@ -120,12 +125,14 @@ def _run_many(requests: list[Request], out: Path, memory: float | None, as_json:
             progress("evaluating", number, len(requests), what)
     if outcomes:
         outcomes.sort(key=lambda outcome: (outcome.result["category"], outcome.result["seed"]))
-        folder, table = new_run(out / "all"), summarise(outcomes)
+        folder, table = new_run(out / "all"), summarize(outcomes)
         summary = {"table": table, "runs": [str(outcome.run) for outcome in outcomes], "refused": refused}
-        write_atomically(folder / "summary.json", lambda path: path.write_text(json.dumps(summary, indent=2) + "\n"))
+        write_atomically(
+            folder / "summary.json", lambda path: path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        )
         write_sections(folder / "report.html", [outcome.section for outcome in outcomes])
         if as_json:
-            print(json.dumps(summary, indent=2))
+            print(json.dumps(summary, indent=2, allow_nan=False))
         else:
             _print_summary(table, outcomes[0].result)
             print(f"summary: {folder / 'summary.json'}\nreport:  {folder / 'report.html'}  (open it in a browser)")
@@ -133,7 +140,7 @@ def _run_many(requests: list[Request], out: Path, memory: float | None, as_json:
         raise InputError("; ".join(refused))
 
 
-def _print_summary(summary: Mapping[str, Mapping[str, Mapping[str, float]]], result: Mapping[str, Any]) -> None:
+def _print_summary(summary: Mapping[str, Mapping[str, Mapping[str, float | None]]], result: Mapping[str, Any]) -> None:
     from sw_anomaly.report.html import HEADLINES, METRICS
 
     table = Table(title=f"{result['method']}, {result['protocol']}{_stamps(result)}, percent", **LEFT)
@@ -153,7 +160,9 @@ def _show(table: Table) -> None:
     console.print(table)
 
 
-def _percent(mean: float, deviation: float | None = None) -> str:
+def _percent(mean: float | None, deviation: float | None = None) -> str:
+    if mean is None:
+        return "–"
     return f"{100 * mean:.1f}" if deviation is None else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
 

@@ -28,7 +28,7 @@ def export(
         raise InputError(f"{file} already exists; name a file that does not, or remove it first")
     if not file.parent.is_dir():
         raise InputError(f"{file.parent} is not a folder")
-    from sw_anomaly.experiment.fit import load_detector
+    from sw_anomaly.detector import load_detector
     from sw_anomaly.export.onnx import export_detector
 
     detector = load_detector(checkpoint)

@@ -26,7 +26,7 @@ def predict(
     Goes on past files that cannot be read, lists them at the end and exits with 3.
     """
     from sw_anomaly.data.sources import find_sources
-    from sw_anomaly.experiment.fit import load_detector
+    from sw_anomaly.detector import load_detector
     from sw_anomaly.experiment.folders import new_run
     from sw_anomaly.experiment.predict import predict as run_predict
 

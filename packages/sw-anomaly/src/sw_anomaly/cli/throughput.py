@@ -27,9 +27,9 @@ def throughput(
     import torch
 
     from sw_anomaly.data.sources import find_sources
-    from sw_anomaly.detector import default_device
-    from sw_anomaly.experiment.fit import load_detector
+    from sw_anomaly.detector import load_detector
     from sw_anomaly.experiment.throughput import measure
+    from sw_anomaly.methods.base import default_device
 
     sources = find_sources([images], leave_out=Path("predictions"))
     rows = []

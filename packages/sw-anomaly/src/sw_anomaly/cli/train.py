@@ -34,12 +34,13 @@ def train(
 
     An interrupted training continues when the same command is given again.
     """
-    from sw_anomaly.data.mvtec import read_category
-    from sw_anomaly.experiment.run import fit_run
+    from sw_anomaly.experiment.run import fit_run, read_checked
     from sw_anomaly.methods.unet.training import CHECKPOINT
 
     with progress_bars() as progress:
-        images = read_category(find_data(category, data, out, progress), category)
+        data = find_data(category, data, out, progress)
+        leaky = options.get("protocol") == "published"
+        images = read_checked(data, category, out, leaky, progress, screen.print)
         run, seconds = fit_run(images, options, out, progress, screen.print)
     checkpoint = run / CHECKPOINT
     if as_json:

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sw_anomaly.data.mvtec import LabelledImage, count, load_image, some
+import numpy as np
+
+from sw_anomaly.data.images import load_image
+from sw_anomaly.data.mvtec import LabelledImage, count, some
 from sw_anomaly.data.splits import Protocol, Split
 from sw_models.errors import InputError
 from sw_models.files import write_atomically
@@ -22,7 +25,11 @@ def digest(images: Iterable[LabelledImage]) -> str:
 
 def picture_digest(path: Path) -> str:
     """Return the SHA-256 of what an image file shows, the same in whatever format it is saved without loss."""
-    pixels = load_image(path)
+    return digest_pixels(load_image(path))
+
+
+def digest_pixels(pixels: np.ndarray) -> str:
+    """Return the SHA-256 of an image's size and pixels."""
     return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 

@@ -12,20 +12,27 @@ from pathlib import Path
 
 import numpy as np
 
-from sw_anomaly.data.mvtec import IMAGE_SUFFIXES, load_image
+from sw_anomaly.data.images import IMAGE_SUFFIXES, load_image
 from sw_models.errors import InputError
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image that is decoded by ``load``, to uint8 [H, W, 3]; ``name`` tells it from the others, without a suffix."""
+class SourceImage:
+    """An image file, or a frame of a video.
+
+    Attributes:
+        path: The file.
+        name: Tells it from all others, without a suffix.
+        load: Decodes it, to [H, W, 3].
+        frame: Its number in a video, from 0; None in an image file.
+    """
 
     path: Path
     name: Path
     load: Callable[[], np.ndarray]
-    frame: int | None = None  # of a video, from 0
+    frame: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,18 @@ class Source:
 
 
 def find_sources(given: Sequence[str], leave_out: Path) -> list[Source]:
-    """The files that are meant by paths of images, videos and folders, and by patterns such as "parts/*.png".
+    """Find the files that are meant.
 
-    Folders are searched to the bottom, in the order of names, but not ``leave_out``, where results are written. Raises
-    ``InputError`` for what is not there, and for videos without the means to read them.
+    Args:
+        given: Paths of images, of videos and of folders, which are searched to the bottom, and patterns such as
+            "parts/*.png".
+        leave_out: A folder that is not searched, since results are written there.
+
+    Returns:
+        The files, those of a folder in the order of their names.
+
+    Raises:
+        InputError: If something is not there, or is a video and there are no means to read it.
     """
     sources: list[Source] = []
     taken: set[Path] = set()
@@ -61,20 +76,20 @@ def find_sources(given: Sequence[str], leave_out: Path) -> list[Source]:
     return sources
 
 
-def pictures_of(source: Source) -> Iterator[Picture]:
-    """The images in a file, one at a time; raises ``InputError`` where a video ends in something else than a frame."""
+def images_in(source: Source) -> Iterator[SourceImage]:
+    """Yield the images in a file, one at a time; raises ``InputError`` where a video ends in what is no frame."""
     if not source.is_video:
-        yield Picture(source.path, source.name, partial(load_image, source.path))
+        yield SourceImage(source.path, source.name, partial(load_image, source.path))
         return
     import av
 
     try:
         with av.open(str(source.path)) as video:
             for number, frame in enumerate(video.decode(video=0)):
-                yield Picture(
+                yield SourceImage(
                     source.path, source.name / f"{number:06}", partial(frame.to_ndarray, format="rgb24"), number
                 )
-    except (av.FFmpegError, IndexError) as error:  # a file without a stream of pictures has no index 0
+    except (av.FFmpegError, IndexError) as error:  # a file without a stream of frames has no index 0
         raise InputError(f"{source.path} does not decode as a video: {error}") from error
 
 

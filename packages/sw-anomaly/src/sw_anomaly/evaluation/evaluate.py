@@ -13,6 +13,7 @@ from sw_anomaly.detector import Inspection
 from sw_anomaly.metrics.bootstrap import LEVEL, RESAMPLES, ImageStatistics, Interval, bootstrap, collect
 from sw_anomaly.metrics.ranking import Ranking, agreement, rank_images, rank_pixels, region_overlap
 from sw_anomaly.progress import Progress, silent
+from sw_models.errors import InputError
 
 
 class Detector(Protocol):
@@ -110,13 +111,53 @@ class Evaluation:
         }
 
 
+def decide(detector: Detector, inspection: Inspection) -> bool:
+    """Say whether an image is defective.
+
+    Args:
+        detector: Whose thresholds decide.
+        inspection: What it said about the image.
+
+    Returns:
+        Whether the score reaches the threshold.
+
+    Raises:
+        InputError: If a number that decides, on the image or on a pixel of it, is not finite.
+    """
+    numbers = {
+        "score": inspection.score,
+        "image threshold": detector.image_threshold,
+        "pixel threshold": detector.pixel_threshold,
+        "map": float(np.sum(inspection.map, dtype=np.float64)),  # finite if all are, without a second map
+    }
+    for name, value in numbers.items():
+        if not np.isfinite(value):
+            raise InputError(f"{name} of the detector: got {value}, want a number; the checkpoint is damaged")
+    return inspection.score >= detector.image_threshold
+
+
 def evaluate(detector: Detector, images: Sequence[LabelledImage], progress: Progress = silent) -> Evaluation:
-    """Inspect all ``images`` and measure, with the detector's own thresholds, which no test image has moved."""
+    """Inspect images and measure how well defects are found.
+
+    Args:
+        detector: What inspects; its own thresholds decide, which no test image has moved.
+        images: The test images.
+        progress: Told of each image.
+
+    Returns:
+        All that was measured.
+
+    Raises:
+        InputError: If an image or a mask cannot be read, or a score is not finite.
+    """
     tested = []
     for number, image in enumerate(images, start=1):
-        picture, mask = image.load()
-        inspection = detector.inspect(picture)
-        tested.append(TestedImage(image, mask, inspection, inspection.score >= detector.image_threshold))
+        pixels, mask = image.load()
+        inspection = detector.inspect(pixels)
+        try:
+            tested.append(TestedImage(image, mask, inspection, decide(detector, inspection)))
+        except InputError as error:
+            raise InputError(f"{image.path}: {error}") from error
         progress("inspecting test images", number, len(images))
     overall, curves, pixels = _measure(tested, detector.pixel_threshold)
     statistics = _collect(tested, pixels, detector.pixel_threshold)

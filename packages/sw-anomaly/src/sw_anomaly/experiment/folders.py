@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sw_anomaly.methods.unet.training import CHECKPOINT, TrainingConfig, is_unfinished, read_config
+from sw_models.errors import InputError
 
 
 def list_runs(folder: Path) -> list[Path]:
@@ -17,15 +19,27 @@ def list_runs(folder: Path) -> list[Path]:
 
 
 def new_run(folder: Path) -> Path:
-    """Create the next numbered folder in ``folder``, also where other processes do the same."""
-    while True:
-        last = next((int(run.name) for run in list_runs(folder)), 0)
-        run = folder / f"{last + 1:03}"
-        try:
-            run.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return run
+    """Create the next numbered folder, also where other processes do the same.
+
+    Args:
+        folder: Where it is made; made itself if it is not there.
+
+    Returns:
+        The new folder, one above all that bear a number.
+
+    Raises:
+        InputError: If no folder can be made there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            last = max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0)
+            run = folder / f"{last + 1:03}"
+            with suppress(FileExistsError):  # another process was faster
+                run.mkdir()
+                return run
+    except OSError as error:
+        raise InputError(f"{folder}: got {error.strerror}, want a folder in which folders can be made") from error
 
 
 def find_unfinished(folder: Path, config: TrainingConfig) -> Path | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sw_anomaly.data.sources import Picture, Source, pictures_of
-from sw_anomaly.evaluation.evaluate import Detector
+from sw_anomaly.data.sources import Source, SourceImage, images_in
+from sw_anomaly.evaluation.evaluate import Detector, decide
 from sw_anomaly.progress import Progress, silent
-from sw_anomaly.report import heat_maps as pictures
+from sw_anomaly.report.heat_maps import overlay
 from sw_models.errors import InputError
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what spreadsheets take for its beginning
 COLUMNS = ("path", "frame", "score", "verdict", "heat_map", "mask", "error")
 
 
@@ -47,56 +48,83 @@ class Predictions:
 def predict(
     detector: Detector, sources: Iterable[Source], folder: Path, total: int, progress: Progress = silent
 ) -> Predictions:
-    """Inspect every image in the ``total`` sources; write ``scores.csv``, ``heat_maps/`` and ``masks/`` to ``folder``.
+    """Inspect images; write ``scores.csv``, ``heat_maps/`` and ``masks/``.
 
-    A heat map lies over its image, with the threshold in the middle of the colours and what reaches it outlined; a mask
-    is 255 there and 0 elsewhere. What cannot be read is noted, in the table too, and passed over.
+    A heat map lies over its image, with the threshold in the middle of the colors and what reaches it outlined; a mask
+    is 255 there and 0 elsewhere.
+
+    Args:
+        detector: What inspects.
+        sources: Files with the images.
+        folder: Where everything is written.
+        total: Number of sources.
+        progress: Told of each image.
+
+    Returns:
+        What came of it. What cannot be read, or has no score, is noted there and in the table, and passed over.
     """
     found = Predictions()
     with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
+
+        def write(row: Mapping[str, object]) -> None:
+            table.writerow({column: harmless(value) for column, value in row.items()})
+            file.flush()
+
         for number, source in enumerate(sources, start=1):
             try:
-                for picture, image in _read(source, found):
-                    table.writerow(_inspect(detector, picture, image, folder, found))
-                    file.flush()
+                for which, image in _read(source, found):
+                    write(_inspect(detector, which, image, folder, found))
                     progress("inspecting", number - 1, total, f"{found.images} images, {found.defective} defective")
             except InputError as error:
                 found.unreadable.append(str(error))
-                table.writerow({"path": source.path, "error": error})
+                write({"path": source.path, "error": error})
             progress("inspecting", number, total, f"{found.images} images, {found.defective} defective")
     return found
 
 
-def _read(source: Source, found: Predictions) -> Iterator[tuple[Picture, np.ndarray]]:
-    opened = pictures_of(source)
+def harmless(value: object) -> object:
+    """Keep spreadsheets from taking a text for a formula, as OWASP advises against "CSV injection".
+
+    Args:
+        value: What a cell of a table is to hold.
+
+    Returns:
+        Text that begins like a formula with an apostrophe before it, everything else as it is.
+    """
+    text = str(value)
+    return f"'{text}" if not isinstance(value, int | float) and text.startswith(FORMULA) else value
+
+
+def _read(source: Source, found: Predictions) -> Iterator[tuple[SourceImage, np.ndarray]]:
+    opened = images_in(source)
     while True:
         with found.timed("reading"):
-            picture = next(opened, None)
-            if picture is None:
+            which = next(opened, None)
+            if which is None:
                 return
-            image = picture.load()
-        yield picture, image
+            image = which.load()
+        yield which, image
 
 
 def _inspect(
-    detector: Detector, picture: Picture, image: np.ndarray, folder: Path, found: Predictions
+    detector: Detector, which: SourceImage, image: np.ndarray, folder: Path, found: Predictions
 ) -> dict[str, object]:
-    """A row of the table; the pictures are written."""
+    """A row of the table; heat map and mask are written."""
     with found.timed("model"):
         inspection = detector.inspect(image)
-    is_defective = inspection.score >= detector.image_threshold
+    is_defective = decide(detector, inspection)
     with found.timed("writing"):
-        over = pictures.overlay(image, inspection.map, detector.pixel_threshold)
+        over = overlay(image, inspection.map, detector.pixel_threshold)
         mask = np.where(inspection.map >= detector.pixel_threshold, 255, 0).astype(np.uint8)
-        heat_map = _save(over, folder, Path("heat_maps", f"{picture.name}.jpg"), quality=90)
-        mask_file = _save(mask, folder, Path("masks", f"{picture.name}.png"), compress_level=1)
+        heat_map = _save(over, folder, Path("heat_maps", f"{which.name}.jpg"), quality=90)
+        mask_file = _save(mask, folder, Path("masks", f"{which.name}.png"), compress_level=1)
     found.images += 1
     found.defective += is_defective
     return {
-        "path": picture.path,
-        "frame": picture.frame,
+        "path": which.path,
+        "frame": which.frame,
         "score": f"{inspection.score:.6g}",
         "verdict": "defective" if is_defective else "good",
         "heat_map": heat_map,

@@ -1,37 +1,31 @@
-"""From a category to a finished run: fitted where need be, evaluated, written down; one, or many at once."""
+"""From a category to a finished run: checked, fitted where need be, evaluated, written down."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from sw_anomaly.data.manifest import check_unseen, digest, write_manifest
-from sw_anomaly.data.mvtec import Category, read_category
+from sw_anomaly.data.check import MEMORY, check_category, refuse
+from sw_anomaly.data.manifest import check_unseen, digest, picture_digest, write_manifest
+from sw_anomaly.data.mvtec import Category, count, read_category
 from sw_anomaly.data.splits import Protocol, make_split
-from sw_anomaly.detector import DetectorInfo, TrainedDetector
+from sw_anomaly.detector import Detector, DetectorInfo
 from sw_anomaly.evaluation.evaluate import Evaluation, evaluate
 from sw_anomaly.experiment import fit as methods
 from sw_anomaly.experiment.folders import find_checkpoint, find_unfinished, new_run
 from sw_anomaly.methods.unet import training
 from sw_anomaly.methods.unet.training import CHECKPOINT, TrainingConfig, choose_image_size
 from sw_anomaly.progress import Progress, silent
-from sw_anomaly.report.html import HEADLINES, describe, write_sections
+from sw_anomaly.report.html import describe, write_sections
 from sw_anomaly.sample.write import is_synthetic
 from sw_models.errors import InputError
 from sw_models.files import write_atomically
 
-PROCESS_MEMORY = 3.0  # GB that one process may need at the default image size
 UNSUPERVISED = {"protocol": "unsupervised", "defects": 0, "known_type": None}
 Tell = Callable[[str], None]
 
@@ -60,6 +54,36 @@ class Outcome:
     evaluation: Evaluation | None  # not from other processes, for it holds every map
 
 
+def read_checked(
+    data: Path,
+    category: str,
+    out: Path,
+    leaky: bool = False,
+    progress: Progress = silent,
+    tell: Tell = lambda text: None,
+) -> Category:
+    """Read a category and look at every file of it, before time is spent on anything else.
+
+    Args:
+        data: Folder of the data set.
+        category: Folder of the category in it.
+        out: Folder of runs, where what the files held is remembered.
+        leaky: Whether test images may show the same as training images.
+        progress: Told of each file.
+        tell: Told what is worth knowing.
+
+    Raises:
+        InputError: If something is wrong with the files; the message names all of it.
+    """
+    check = check_category(read_category(data, category), out / category / MEMORY, leaky, progress)
+    refuse(check)
+    for note in check.noted:
+        tell(f"{category}: {note}")
+    if check.category.left_out:
+        tell(f"{category}: {count(check.category.left_out, 'file')} left out; sw-anomaly check says which and why")
+    return check.category
+
+
 def configure(images: Category, options: Mapping[str, Any]) -> TrainingConfig:
     """The configuration of a training of these images; what is not among the options has its default."""
     given = dict(options)
@@ -76,7 +100,10 @@ def fit_run(
     if run is not None:
         tell(f"Continuing the interrupted training in {run}")
     run = run or new_run(out / images.name)
-    split = make_split(images, Protocol(config.protocol, config.defects, config.known_type), config.seed)
+    protocol = Protocol(config.protocol, config.defects, config.known_type)
+    split = make_split(images, protocol, config.seed)
+    if protocol.name == "supervised":  # a defect that is shown may have a copy among the others
+        check_unseen(split.test, (picture_digest(image.path) for image in (*split.train, *split.validation)))
     start = time.perf_counter()
     try:
         detector = methods.fit(split, config, run, progress)
@@ -87,15 +114,16 @@ def fit_run(
     return run, time.perf_counter() - start
 
 
-def describe_alignment(detector: TrainedDetector) -> str:
+def describe_alignment(detector: Detector) -> str:
     """Whether a detector aligns parts, and why."""
-    return f"{'on' if detector.info.framing.crop else 'off'} ({detector.info.alignment})"
+    return f"{'on' if detector.info.view.crop else 'off'} ({detector.info.alignment})"
 
 
 def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda text: None) -> Outcome:
     """Fit a detector unless there is one, evaluate it, and write results and report to a run's folder."""
     name, folder = request.category, request.out / request.category
-    images = read_category(request.data, name)
+    leaky = request.options.get("protocol") == "published" or request.checkpoint is not None
+    images = read_checked(request.data, name, request.out, leaky, progress, tell)
     if not images.test:
         raise InputError(f"there is nothing to evaluate on: {request.data}/{name}/test holds no images")
     run, seconds = None, {}
@@ -137,7 +165,8 @@ def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda t
         "versions": {name: version(name) for name in ("sw-anomaly", "sw-models", "sw-ops", "torch", "timm")},
         **evaluation.as_dict(),
     }
-    write_atomically(run / "results.json", lambda path: path.write_text(json.dumps(result, indent=2) + "\n"))
+    text = json.dumps(result, indent=2, allow_nan=False)
+    write_atomically(run / "results.json", lambda path: path.write_text(text + "\n"))
     evaluation.statistics.save(run / "images.npz")  # for sw-anomaly compare
     section = describe(evaluation, result)
     write_sections(run / "report.html", [section])
@@ -153,7 +182,7 @@ def _check_is_as_asked(checkpoint: Path, info: DetectorInfo, request: Request) -
         "protocol": protocol.name,
         "defects": protocol.defects,
         "known_type": protocol.known_type,
-        "image_size": info.framing.image_size,
+        "image_size": info.view.image_size,
         "seed": info.seed,
     }
     for name, wanted in {"category": request.category, **request.options}.items():
@@ -166,54 +195,3 @@ def _describe_protocol(protocol: Protocol) -> str:
         return protocol.name
     kind = f"of the type {protocol.known_type}" if protocol.known_type else "of all types"
     return f"supervised, {protocol.defects} defective images {kind}"
-
-
-def run_many(requests: Sequence[Request], workers: int) -> Iterator[tuple[Request, Outcome | InputError]]:
-    """Run the requests in so many processes, which share the cores; each is yielded when it has ended."""
-    threads = max((os.cpu_count() or 1) // workers, 1)
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
-    ) as pool:
-        futures = {pool.submit(_run_alone, request): request for request in requests}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-
-
-def _run_alone(request: Request) -> Outcome | InputError:
-    try:
-        outcome = run_one(request)
-    except InputError as error:
-        return error
-    return Outcome(outcome.run, outcome.result, outcome.section, None)
-
-
-def count_workers(requests: int, memory: float) -> int:
-    """How many processes may run at once within so many GB, on the cores there are."""
-    return max(min(requests, os.cpu_count() or 1, int(memory // PROCESS_MEMORY)), 1)
-
-
-def available_memory() -> float:
-    """Three quarters of the machine's memory, in GB."""
-    return 0.75 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-
-
-def summarise(outcomes: Sequence[Outcome]) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean and standard deviation of the headline metrics over the runs of each category, and their means over all."""
-    values: dict[str, list[list[float]]] = {}
-    for outcome in outcomes:
-        overall = outcome.result["overall"]
-        row = [np.nan if overall[name] is None else overall[name] for name in HEADLINES]
-        values.setdefault(outcome.result["category"], []).append(row)
-    table = {category: _spread(np.array(rows)) for category, rows in sorted(values.items())}
-    if len(table) > 1:
-        means = {name: float(np.mean([row[name]["mean"] for row in table.values()])) for name in HEADLINES}
-        table["mean"] = {name: {"mean": mean} for name, mean in means.items()}
-    return table
-
-
-def _spread(rows: np.ndarray) -> dict[str, dict[str, float]]:
-    table = {name: {"mean": float(mean)} for name, mean in zip(HEADLINES, rows.mean(axis=0), strict=True)}
-    if len(rows) > 1:
-        for name, deviation in zip(HEADLINES, rows.std(axis=0, ddof=1), strict=True):
-            table[name]["deviation"] = float(deviation)
-    return table

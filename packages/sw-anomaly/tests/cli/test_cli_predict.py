@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from sw_anomaly.data.images import Intensity
 from sw_anomaly.detector import Inspection
 
 from conftest import refusal
@@ -12,6 +13,7 @@ from conftest import refusal
 
 class Bright:
     image_threshold, pixel_threshold = 0.9, 0.9
+    intensity = Intensity()
 
     def inspect(self, image):
         heat = (image.mean(axis=2) / 255).astype(np.float32)
@@ -20,7 +22,7 @@ class Bright:
 
 @pytest.fixture(autouse=True)
 def detector(monkeypatch):
-    monkeypatch.setattr("sw_anomaly.experiment.fit.load_detector", lambda path: Bright())
+    monkeypatch.setattr("sw_anomaly.detector.load_detector", lambda path: Bright())
 
 
 def test_each_run_has_a_folder_of_its_own(run, tiny_root, tmp_path):

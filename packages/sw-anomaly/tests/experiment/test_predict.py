@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sw_anomaly.data.images import Intensity
 from sw_anomaly.data.mvtec import load_image
 from sw_anomaly.data.sources import find_sources
 from sw_anomaly.detector import Inspection
@@ -19,6 +20,7 @@ class White:
     """Finds what is white."""
 
     image_threshold, pixel_threshold = 0.5, 0.5
+    intensity = Intensity()
 
     def inspect(self, image):
         heat = (image.mean(axis=2) > 250).astype(np.float32)

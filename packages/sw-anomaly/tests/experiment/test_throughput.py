@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sw_anomaly.data.images import Intensity
 from sw_anomaly.data.sources import find_sources
 from sw_anomaly.detector import Inspection
 from sw_anomaly.experiment.throughput import WARM_UP, measure
@@ -17,6 +18,7 @@ class Slow:
     """Sleeps on every image."""
 
     image_threshold = pixel_threshold = 0.5
+    intensity = Intensity()
     info = SimpleNamespace(method="sleep", model="none")
 
     def __init__(self):
@@ -46,7 +48,7 @@ def test_an_image_that_cannot_be_read_is_named(tiny_root, tmp_path):
 
 
 def test_the_command_prints_a_row_per_checkpoint(run, tiny_root, monkeypatch):
-    monkeypatch.setattr("sw_anomaly.experiment.fit.load_detector", lambda path: Slow())
+    monkeypatch.setattr("sw_anomaly.detector.load_detector", lambda path: Slow())
     arguments = ("throughput", "one", "other", "--images", tiny_root / "disc" / "test", "--count", "2")
     rows = json.loads(run(*arguments, "--json").stdout)["rows"]
     assert [row["checkpoint"] for row in rows] == ["one", "other"]

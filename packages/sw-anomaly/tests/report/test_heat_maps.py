@@ -1,12 +1,12 @@
-"""Pictures of score maps: colours in order, thresholds in the middle, outlines beside what they surround."""
+"""Pictures of score maps: colors in order, thresholds in the middle, outlines beside what they surround."""
 
 import numpy as np
 
-from sw_anomaly.report.heat_maps import FOUND, colour, edge, heat, overlay, shrink
+from sw_anomaly.report.heat_maps import FOUND, color, edge, heat, overlay, shrink
 
 
-def test_colours_rise_from_dark_to_light():
-    brightness = colour(np.linspace(-1, 2, 50)).astype(float).sum(axis=1)
+def test_colors_rise_from_dark_to_light():
+    brightness = color(np.linspace(-1, 2, 50)).astype(float).sum(axis=1)
     assert (np.diff(brightness) >= 0).all()
     assert brightness[-1] > 3 * brightness[0]
 

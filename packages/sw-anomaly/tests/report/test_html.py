@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from sw_anomaly.data.images import Intensity
 from sw_anomaly.data.mvtec import read_category
 from sw_anomaly.detector import Inspection
 from sw_anomaly.evaluation.evaluate import evaluate
@@ -67,7 +68,7 @@ def evaluation(tiny_root):
 @pytest.fixture
 def write(evaluation, tmp_path):
     def write(**changes):
-        write_sections(tmp_path / "report.html", [describe(evaluation, {**RESULT, **changes})])
+        write_sections(tmp_path / "report.html", [describe(evaluation, {**RESULT, **changes}, Intensity())])
         return (tmp_path / "report.html").read_text(encoding="utf-8")
 
     return write
@@ -119,7 +120,7 @@ def test_stamps_are_in_title_and_text_where_they_belong_and_nowhere_else(write, 
 
 
 def test_several_categories_lie_in_one_file_with_their_means(evaluation, tmp_path):
-    sections = [describe(evaluation, {**RESULT, "category": name}) for name in ("disc", "plate")]
+    sections = [describe(evaluation, {**RESULT, "category": name}, Intensity()) for name in ("disc", "plate")]
     sections = json.loads(json.dumps(sections))  # as processes hand them over
     write_sections(tmp_path / "report.html", sections)
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -133,7 +134,7 @@ def test_several_categories_lie_in_one_file_with_their_means(evaluation, tmp_pat
 @pytest.mark.parametrize("is_good", [True, False], ids=["good ones alone", "defective ones alone"])
 def test_what_is_not_defined_is_a_dash(tiny_root, tmp_path, is_good):
     images = [image for image in read_category(tiny_root, "disc").test if image.is_good == is_good]
-    write_sections(tmp_path / "report.html", [describe(evaluate(HalfRight(), images), RESULT)])
+    write_sections(tmp_path / "report.html", [describe(evaluate(HalfRight(), images), RESULT, Intensity())])
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert Tags(html).open == []
     assert "<b>–</b><small></small><span>image AUROC</span>" in html
@@ -141,7 +142,9 @@ def test_what_is_not_defined_is_a_dash(tiny_root, tmp_path, is_good):
 
 
 def test_runs_of_one_category_are_told_apart_by_their_seeds(evaluation, tmp_path):
-    write_sections(tmp_path / "report.html", [describe(evaluation, {**RESULT, "seed": seed}) for seed in (3, 4)])
+    write_sections(
+        tmp_path / "report.html", [describe(evaluation, {**RESULT, "seed": seed}, Intensity()) for seed in (3, 4)]
+    )
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<title>Defects in disc</title>" in html
     assert re.findall(r"<h2>(disc, seed \d)", html) == ["disc, seed 3", "disc, seed 4"]

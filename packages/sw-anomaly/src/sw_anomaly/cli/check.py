@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from sw_anomaly.cli.common import JsonOption, app, bad_input_in_one_line, progress_bars
+from sw_anomaly.cli.common import JsonOption, app, bad_input_in_one_line, progress_bars, show
 from sw_models.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def _print(found: Check, sheet: Path | None) -> None:
         sizes = next(iter(group.sizes), "") if len(group.sizes) < 2 else f"{len(group.sizes)} sizes"
         marked = f"{100 * group.marked:.2f} %" if group.masks else ""
         table.add_row(group.part, group.kind, str(group.images), str(group.masks or ""), marked, sizes)
-    Console().print(table)
+    show(table)
     for note in found.noted:
         print(f"note: {note}")
     reasons = defaultdict(list)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.table import Table
 
 from sw_models.errors import InputError
 
@@ -24,7 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find defects in images of industrial parts after seeing good parts only.",
 )
-screen = Console(stderr=True, highlight=False)  # what is going on; standard output is for results
+WIDTH = 120  # of tables that go to a file
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # names of files are no markup
+screen = Console(stderr=True, **PLAIN)  # what is going on; standard output is for results
 
 CategoryOption = Annotated[str, typer.Option("--category", help="Name of the category's folder; eval takes all, too.")]
 DataOption = Annotated[
@@ -35,24 +38,39 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 
 def bad_input_in_one_line(command: Callable[..., None]) -> Callable[..., None]:
-    """Make a command print an ``InputError`` as one line and exit with 2."""
+    """Make a command print what a user can mend as one line, and exit with 2.
+
+    That is an ``InputError``, or what the operating system refuses, such as writing to a disk that is full.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except InputError as error:
-            screen.print(f"sw-anomaly: {error}", style="red", markup=False, soft_wrap=True)
+        except (InputError, OSError) as error:
+            text = str(error)
+            if isinstance(error, OSError):
+                text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or text
+            screen.print(f"sw-anomaly: {' '.join(text.splitlines())}", style="red", soft_wrap=True)
             raise typer.Exit(2) from None
 
     return wrapped
 
 
+def show(table: Table) -> None:
+    """Print a table of results, in a file as wide as on a wide screen."""
+    console = Console(**PLAIN)
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(table)
+
+
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
     """A ``Progress`` that draws a bar per piece of work; where nobody watches, a line per tenth of it."""
-    text, left = TextColumn("{task.description}"), TimeRemainingColumn(elapsed_when_finished=True)
-    columns = (text, BarColumn(), MofNCompleteColumn(), left, TextColumn("{task.fields[note]}", style="dim"))
+    text = TextColumn("{task.description}", markup=False)
+    remark = TextColumn("{task.fields[note]}", "dim", markup=False)
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True), remark)
     with Bars(*columns, console=screen) as bars:
         tasks: dict[str, Any] = {}
         tenths: dict[str, int] = {}
@@ -83,5 +101,5 @@ def find_data(category: str, data: Path | None, out: Path, progress: Progress) -
         if not is_synthetic(data):
             write_sample(data, progress=progress)
     if is_synthetic(data):
-        screen.print("[bold]SYNTHETIC[/bold] images: drawn, not photographed.")
+        screen.print("SYNTHETIC images: drawn, not photographed.", style="bold")
     return data

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from sw_anomaly.cli.common import JsonOption, app, bad_input_in_one_line
+from sw_anomaly.cli.common import JsonOption, app, bad_input_in_one_line, show
 from sw_models.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def compare(
         raise InputError("one run was given; two or more are wanted")
     comparison = run_comparison(runs)
     if as_json:
-        print(json.dumps(_without_nan(asdict(comparison)), indent=2, default=str))
+        print(json.dumps(_without_nan(asdict(comparison)), indent=2, default=str, allow_nan=False))
     else:
         _print_table(comparison)
 
@@ -49,7 +48,7 @@ def _print_table(comparison: Comparison) -> None:
         table.add_column(str(number), justify="right", no_wrap=True)
     for metric, label in METRICS.items():
         table.add_row(label, *(_cell(run, metric) for run in comparison.runs))
-    Console().print(table)
+    show(table)
     for number, run in enumerate(comparison.runs, start=1):
         print(f"{number}: {run.folder}")
     print(

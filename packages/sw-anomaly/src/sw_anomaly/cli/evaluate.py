@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from sw_anomaly.cli.common import (
@@ -22,6 +21,7 @@ from sw_anomaly.cli.common import (
     find_data,
     progress_bars,
     screen,
+    show,
 )
 from sw_anomaly.cli.options import with_fit_options
 from sw_models.errors import InputError
@@ -91,7 +91,7 @@ def _print_one(outcome: Outcome, as_json: bool) -> None:
     for kind, scores in rows.items():
         texts = percentages(scores)
         table.add_row(kind, *(texts[name] for name in HEADLINES), style="bold" if kind == "all" else None)
-    _show(table)
+    show(table)
     print(f"at the threshold: {_decisions(evaluation)}")
     print(f"results: {outcome.run / 'results.json'}\nreport:  {outcome.run / 'report.html'}  (open it in a browser)")
 
@@ -150,14 +150,7 @@ def _print_summary(summary: Mapping[str, Mapping[str, Mapping[str, float | None]
     for category, row in summary.items():
         cells = [_percent(**row[name]) for name in HEADLINES]
         table.add_row(category, *cells, style="bold" if category == "mean" else None)
-    _show(table)
-
-
-def _show(table: Table) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH
-    console.print(table)
+    show(table)
 
 
 def _percent(mean: float | None, deviation: float | None = None) -> str:
@@ -166,7 +159,6 @@ def _percent(mean: float | None, deviation: float | None = None) -> str:
     return f"{100 * mean:.1f}" if deviation is None else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
 
-WIDTH = 120  # of tables that go to a file
 LEFT: dict[str, Any] = {"title_justify": "left", "box": SIMPLE_HEAD}
 
 

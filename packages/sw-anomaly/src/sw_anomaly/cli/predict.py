@@ -37,11 +37,13 @@ def predict(
         found = run_predict(detector, sources, run, len(sources), progress)
     if as_json:
         summary = {"folder": str(run), "images": found.images, "defective": found.defective}
-        print(json.dumps({**summary, "unreadable": found.unreadable, "seconds": found.seconds}, indent=2))
+        print(
+            json.dumps({**summary, "unreadable": found.unreadable, "seconds": found.seconds}, indent=2, allow_nan=False)
+        )
     else:
         print(f"{found.defective} of {found.images} images are called defective\nscores: {run / 'scores.csv'}")
-        print(f"pictures: {run / 'heat_maps'}, {run / 'masks'}")
+        print(f"images: {run / 'heat_maps'}, {run / 'masks'}")
     for problem in found.unreadable:
-        screen.print(f"not read: {problem}", style="red", markup=False, soft_wrap=True)
+        screen.print(f"not read: {problem}", style="red", soft_wrap=True)
     if found.unreadable:
         raise typer.Exit(SOME_UNREADABLE)

@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from sw_anomaly.cli.common import JsonOption, app, bad_input_in_one_line, progress_bars
+from sw_anomaly.cli.common import JsonOption, app, bad_input_in_one_line, progress_bars, show
 
 
 @app.command()
@@ -51,4 +50,4 @@ def throughput(
     for row in rows:
         shares = (f"{100 * share:.0f} %" for share in row["shares"].values())
         table.add_row(row["method"], row["model"], f"{row['images_per_second']:.1f}", *shares)
-    Console().print(table)
+    show(table)

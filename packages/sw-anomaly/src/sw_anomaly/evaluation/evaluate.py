@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from sw_anomaly.data.images import Intensity
 from sw_anomaly.data.mvtec import LabelledImage
 from sw_anomaly.detector import Inspection
 from sw_anomaly.metrics.bootstrap import LEVEL, RESAMPLES, ImageStatistics, Interval, bootstrap, collect
@@ -18,6 +19,10 @@ from sw_models.errors import InputError
 
 class Detector(Protocol):
     """Anything that inspects images: uint8 [H, W, 3] to a score and a map."""
+
+    @property
+    def intensity(self) -> Intensity:
+        """The scale that images are read on, for those who draw them."""
 
     @property
     def image_threshold(self) -> float:

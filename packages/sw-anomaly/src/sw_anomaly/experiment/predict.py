@@ -116,7 +116,7 @@ def _inspect(
         inspection = detector.inspect(image)
     is_defective = decide(detector, inspection)
     with found.timed("writing"):
-        over = overlay(image, inspection.map, detector.pixel_threshold)
+        over = overlay(detector.intensity.displayed(image), inspection.map, detector.pixel_threshold)
         mask = np.where(inspection.map >= detector.pixel_threshold, 255, 0).astype(np.uint8)
         heat_map = _save(over, folder, Path("heat_maps", f"{which.name}.jpg"), quality=90)
         mask_file = _save(mask, folder, Path("masks", f"{which.name}.png"), compress_level=1)

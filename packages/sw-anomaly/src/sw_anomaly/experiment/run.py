@@ -168,7 +168,7 @@ def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda t
     text = json.dumps(result, indent=2, allow_nan=False)
     write_atomically(run / "results.json", lambda path: path.write_text(text + "\n"))
     evaluation.statistics.save(run / "images.npz")  # for sw-anomaly compare
-    section = describe(evaluation, result)
+    section = describe(evaluation, result, detector.info.intensity)
     write_sections(run / "report.html", [section])
     return Outcome(run, result, section, evaluation)
 

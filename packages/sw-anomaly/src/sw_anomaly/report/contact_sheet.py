@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sw_anomaly.data.images import Intensity, learn_intensity
 from sw_anomaly.data.mvtec import GOOD, Category, LabelledImage
 from sw_anomaly.report.heat_maps import TRUTH, edge, shrink
 
@@ -27,6 +28,7 @@ def draw_contact_sheet(category: Category) -> Image.Image:
         A row for each part and kind, under a line that says which.
     """
     rows = list(_rows(category))
+    intensity = learn_intensity(image.path for _, images in rows for image in images)
     height = CELL + 2 * TEXT + 2 * GAP
     sheet = Image.new("RGB", (GAP + COLUMNS * (CELL + GAP), max(len(rows), 1) * height), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -35,7 +37,7 @@ def draw_contact_sheet(category: Category) -> Image.Image:
         pen.text((GAP, top), label, INK)
         for column, image in enumerate(images):
             left = GAP + column * (CELL + GAP)
-            sheet.paste(_cell(image), (left, top + TEXT))
+            sheet.paste(_cell(image, intensity), (left, top + TEXT))
             pen.text((left, top + TEXT + CELL + 1), _fit(image.path.name, pen), INK)
     return sheet
 
@@ -54,9 +56,9 @@ def _spread_out(images: Sequence[LabelledImage]) -> list[LabelledImage]:
     return [images[round(place)] for place in places]
 
 
-def _cell(image: LabelledImage) -> Image.Image:
+def _cell(image: LabelledImage, intensity: Intensity) -> Image.Image:
     pixels, mask = image.load()
-    small = shrink(pixels, CELL)
+    small = shrink(intensity.displayed(pixels), CELL)
     outline = edge(np.asarray(Image.fromarray(mask).resize(small.size, Image.Resampling.NEAREST)), 2)
     return Image.fromarray(np.where(outline[..., None], np.array(TRUTH, dtype=np.uint8), np.asarray(small)))
 

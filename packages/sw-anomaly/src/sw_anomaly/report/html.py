@@ -1,6 +1,6 @@
 """One HTML file, for a browser without a network, that shows what evaluations found.
 
-What is said about a category is first gathered in a plain dictionary, pictures included, so that categories that were
+What is said about a category is first gathered in a plain dictionary, images included, so that categories that were
 evaluated in different processes can be laid into one file.
 """
 
@@ -17,14 +17,15 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from sw_anomaly.data.images import Intensity
 from sw_anomaly.data.mvtec import GOOD
 from sw_anomaly.evaluation.evaluate import Evaluation, Scores, TestedImage
 from sw_anomaly.metrics.bootstrap import LEVEL, RESAMPLES, Interval
 from sw_anomaly.metrics.ranking import CURVE_AXIS, PRO_LIMITS
-from sw_anomaly.report import heat_maps as pictures
+from sw_anomaly.report.heat_maps import FOUND, TRUTH, color, edge, heat, shrink
 from sw_models.files import write_atomically
 
-PICTURE_SIZE = 256  # pixels along the longer side of the pictures in the report
+THUMBNAIL_SIZE = 256  # pixels along the longer side of the images in the report
 BARS = 40  # of the histogram
 METRICS = {
     "image_auroc": "image AUROC",
@@ -68,17 +69,23 @@ def write_sections(path: Path, sections: Sequence[Mapping[str, Any]]) -> None:
     write_atomically(path, lambda partial: partial.write_text(html, encoding="utf-8"))
 
 
-def describe(evaluation: Evaluation, result: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the report says about one category, as strings, numbers, lists and dictionaries.
+def describe(evaluation: Evaluation, result: Mapping[str, Any], intensity: Intensity) -> dict[str, Any]:
+    """Gather all that the report says about one category.
 
-    ``result`` is what ``results.json`` says about how it came about; what it names ``leaky`` or ``synthetic`` is
-    stamped so.
+    Args:
+        evaluation: What was measured.
+        result: What ``results.json`` says about how it came about; what it names ``leaky`` or ``synthetic`` is
+            stamped so.
+        intensity: The scale that images are read on.
+
+    Returns:
+        Strings, numbers, lists and dictionaries, which other processes can hand over.
     """
     kinds = sorted({tested.image.kind for tested in evaluation.tested}, key=lambda kind: (kind == GOOD, kind))
     rows = {"all defects": _estimates(evaluation.overall, evaluation.overall_intervals)}
     for kind, scores in evaluation.per_defect.items():
         rows[kind] = _estimates(scores, evaluation.per_defect_intervals[kind])
-    cards = [_card(tested, result["pixel_threshold"]) for tested in evaluation.tested]
+    cards = [_card(tested, result["pixel_threshold"], intensity) for tested in evaluation.tested]
     return {
         "name": result["category"],
         "synthetic": bool(result["synthetic"]),
@@ -116,7 +123,8 @@ def _estimates(scores: Scores, intervals: Mapping[str, Interval]) -> dict[str, d
 
 
 def _mean(values: Sequence[float]) -> str:
-    return _percentage(float(np.mean(values)))
+    defined = [value for value in values if not math.isnan(value)]
+    return _percentage(float(np.mean(defined)) if defined else math.nan)
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
@@ -136,11 +144,11 @@ def _plain(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _card(tested: TestedImage, pixel_threshold: float) -> dict[str, Any]:
-    photo = pictures.shrink(tested.image.load()[0], PICTURE_SIZE)
+def _card(tested: TestedImage, pixel_threshold: float, intensity: Intensity) -> dict[str, Any]:
+    photo = shrink(intensity.displayed(tested.image.load()[0]), THUMBNAIL_SIZE)
     found = np.asarray(Image.fromarray(tested.inspection.map).resize(photo.size, Image.Resampling.BILINEAR))
     truth = np.asarray(Image.fromarray(tested.mask).resize(photo.size, Image.Resampling.NEAREST))
-    heat = Image.fromarray(pictures.colour(pictures.heat(found, pixel_threshold)))
+    warmth = Image.fromarray(color(heat(found, pixel_threshold)))
     return {
         "kind": tested.image.kind,
         "file": f"{tested.image.kind}/{tested.image.path.name}",
@@ -150,22 +158,22 @@ def _card(tested: TestedImage, pixel_threshold: float) -> dict[str, Any]:
         "right": tested.is_right,
         "shape": "{} / {}".format(*photo.size),
         "photo": _embed(photo, "JPEG", quality=86),
-        "heat": _embed(heat, "JPEG", quality=80),
-        "truth": _outline(truth, pictures.TRUTH),
-        "found": _outline(found >= pixel_threshold, pictures.FOUND),
+        "heat": _embed(warmth, "JPEG", quality=80),
+        "truth": _outline(truth, TRUTH),
+        "found": _outline(found >= pixel_threshold, FOUND),
     }
 
 
 def _outline(mask: np.ndarray, line: tuple[int, int, int]) -> str:
-    """A transparent picture with lines around the regions of a mask."""
-    picture = Image.fromarray(pictures.edge(mask).astype(np.uint8), "P")
-    picture.putpalette((0, 0, 0, *line))
-    return _embed(picture, "PNG", transparency=0, optimize=True)
+    """A transparent image with lines around the regions of a mask."""
+    lines = Image.fromarray(edge(mask).astype(np.uint8), "P")
+    lines.putpalette((0, 0, 0, *line))
+    return _embed(lines, "PNG", transparency=0, optimize=True)
 
 
-def _embed(picture: Image.Image, kind: str, **options: Any) -> str:
+def _embed(image: Image.Image, kind: str, **options: Any) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

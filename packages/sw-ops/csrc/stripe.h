@@ -7,7 +7,7 @@ namespace sw {
 enum class Scalar { f32, f64, bf16, f16 };
 
 // A [batch, channels, height, width] tensor in memory; strides count elements, not bytes.
-struct Map {
+struct MapView {
     void* data;
     int64_t batch_stride, channel_stride, row_stride, column_stride;
 };
@@ -26,6 +26,7 @@ struct StripeProblem {
     Scalar scalar;
     int64_t batch, channels, height, width;
     int64_t length, thickness, anchor;
+    bool exact;  // on a CPU: no fast algorithm, and a NaN or an infinity stays within the taps' reach
 };
 
 }  // namespace sw

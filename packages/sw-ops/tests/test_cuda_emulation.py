@@ -34,7 +34,7 @@ class Stripes(ctypes.Structure):
 
 
 class Problem(ctypes.Structure):
-    _fields_ = [("scalar", ctypes.c_int), ("sizes", ctypes.c_int64 * 7)]
+    _fields_ = [("scalar", ctypes.c_int), ("sizes", ctypes.c_int64 * 7), ("exact", ctypes.c_bool)]
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     include = [f"-I{NATIVE}", "-include", EMULATION / "emulator.h"]
     subprocess.run([nvcc, "-x", "c++", "-std=c++17", "-O1", host, *link, *include, *sources, "-o", library], check=True)
     functions = ctypes.CDLL(str(library))
-    for name in ("forward", "fused", "input_grad", "weight_grad"):
+    for name in ("forward", "fused", "input_grad", "weight_grad", "why_not_usable"):
         getattr(functions, name).restype = ctypes.c_char_p
     return functions
 
@@ -204,3 +204,9 @@ def test_a_stripe_that_does_not_fit(kernels: ctypes.CDLL) -> None:
     kernels.emulate(99 * 1024, 100, 0)
     with pytest.raises(AssertionError, match="a stripe of 64 x 900 taps needs more shared memory"):
         check(kernels, torch.bfloat16, (1, 1, 3, 3), (900, 64, 0), ["contiguous"])
+
+
+@pytest.mark.parametrize("error", [35, 98, 209, 222])  # driver too old, no such function, no image, PTX too new
+def test_usable_says_why_not_in_the_words_of_cuda(kernels: ctypes.CDLL, error: int) -> None:
+    assert kernels.why_not_usable(0) == b""
+    assert kernels.why_not_usable(error) == b"emulated error of the attributes"

@@ -1,6 +1,9 @@
 #define SW_INSTRUCTION_SET avx512
 #define SW_VECTOR_BYTES 64
-#include "functions.h"
+#include "convolve.h"
+#include "instruction_set.h"
+#include "peak.h"
+#include "weight_grad.h"
 
 namespace sw::cpu::avx512 {
 const InstructionSet functions{"avx512", forward, fused, input_grad, weight_grad, multiply_adds};

@@ -1,6 +1,6 @@
 // The inner loop of every function: out[i] = sum over j of taps[j] * x[i + j - offset], x zero outside [0, n_in).
 #pragma once
-#include "lines.h"
+#include "arena.h"
 
 namespace sw::cpu::SW_INSTRUCTION_SET {
 
@@ -28,42 +28,42 @@ void run_tile(Vector<T>* out, const Vector<T>* x, const Vector<T>* taps, const T
     Vector<T> sum[Width] = {}, window[Width];
     if (tile.enter) {
         unroll<Width - 1>([&](auto step) SW_INLINE_LAMBDA {
-            constexpr int s = decltype(step)::value;
+            constexpr int s = step;
             window[s] = x[s];
             const Vector<T> tap = *taps++;
             unroll<s + 1>([&](auto k) SW_INLINE_LAMBDA {
-                sum[Width - 1 - s + decltype(k)::value] += tap * window[decltype(k)::value];
+                sum[Width - 1 - s + k] += tap * window[k];
             });
         });
     } else {
-        unroll<Width - 1>([&](auto k) SW_INLINE_LAMBDA { window[decltype(k)::value] = x[decltype(k)::value]; });
+        unroll<Width - 1>([&](auto k) SW_INLINE_LAMBDA { window[k] = x[k]; });
     }
     const Vector<T>* const end = x + tile.body;
     bool more = x < end;
     while (more) {
         unroll<Width>([&](auto step) SW_INLINE_LAMBDA {
-            constexpr int s = decltype(step)::value;
+            constexpr int s = step;
             if (!more) return;
             window[(s + Width - 1) % Width] = x[Width - 1];
             const Vector<T> tap = *taps++;
             unroll<Width>([&](auto i) SW_INLINE_LAMBDA {
-                sum[decltype(i)::value] += tap * window[(decltype(i)::value + s) % Width];
+                sum[i] += tap * window[(i + s) % Width];
             });
             more = ++x < end;
         });
     }
     if (tile.leave) {
-        unroll<Width - 1>([&](auto k) SW_INLINE_LAMBDA { window[decltype(k)::value] = x[decltype(k)::value]; });
+        unroll<Width - 1>([&](auto k) SW_INLINE_LAMBDA { window[k] = x[k]; });
         unroll<Width - 1>([&](auto step) SW_INLINE_LAMBDA {
-            constexpr int s = decltype(step)::value;
+            constexpr int s = step;
             const Vector<T> tap = *taps++;
             unroll<Width - 1 - s>([&](auto i) SW_INLINE_LAMBDA {
-                sum[decltype(i)::value] += tap * window[decltype(i)::value + s];
+                sum[i] += tap * window[i + s];
             });
         });
     }
-    if (add) unroll<Width>([&](auto i) SW_INLINE_LAMBDA { sum[decltype(i)::value] += out[decltype(i)::value]; });
-    unroll<Width>([&](auto i) SW_INLINE_LAMBDA { out[decltype(i)::value] = sum[decltype(i)::value]; });
+    if (add) unroll<Width>([&](auto i) SW_INLINE_LAMBDA { sum[i] += out[i]; });
+    unroll<Width>([&](auto i) SW_INLINE_LAMBDA { out[i] = sum[i]; });
 }
 
 template <class T, int... Less>
@@ -76,7 +76,8 @@ SW_INLINE auto tile_function(int64_t width, std::integer_sequence<int, Less...>)
 template <class T>
 class Correlation {
 public:
-    Correlation(Arena& arena, int64_t n_out, int64_t n_in, int64_t n_taps, int64_t offset) {
+    // Exact: no output meets an x that is not under one of its taps, not even times zero.
+    Correlation(Arena& arena, int64_t n_out, int64_t n_in, int64_t n_taps, int64_t offset, bool exact) {
         const int64_t first = larger(0, offset - (n_taps - 1));
         const int64_t outputs = larger(0, smaller(n_out, n_in + offset) - first);  // those that meet x at all
         end_ = first + outputs;
@@ -85,7 +86,7 @@ public:
         if (arena.measures()) return;
         for (int64_t k = 0; k < count_; ++k) {
             const int64_t begin = first + outputs * k / count_;
-            tiles_[k] = tile(begin, first + outputs * (k + 1) / count_ - begin, n_in, n_taps, offset);
+            tiles_[k] = tile(begin, first + outputs * (k + 1) / count_ - begin, n_in, n_taps, offset, exact);
         }
     }
 
@@ -105,11 +106,13 @@ public:
     }
 
 private:
-    static Tile<T> tile(int64_t begin, int64_t width, int64_t n_in, int64_t n_taps, int64_t offset) {
+    static Tile<T> tile(int64_t begin, int64_t width, int64_t n_in, int64_t n_taps, int64_t offset, bool exact) {
         const int64_t all_in = offset - begin;              // from this tap on, all outputs have entered x
         const int64_t first_out = all_in + n_in - width + 1;  // and at this one the last output leaves it
-        // With few steps to spare it is cheaper to run all outputs over the zeros of the margin.
-        const bool enter = all_in >= width / 2, leave = n_taps - first_out >= width / 2;
+        // With few steps to spare it is cheaper to run all outputs over the zeros of the margin: those of x, and unless
+        // exact those of the taps.
+        const int64_t worth = exact ? width - 1 : width / 2;
+        const bool enter = all_in >= worth, leave = n_taps - first_out >= worth;
         const int64_t body_begin = enter ? all_in : 0, body_end = leave ? first_out : n_taps;
         const int64_t start = enter ? all_in - (width - 1) : 0;
         return {tile_function<T>(width, std::make_integer_sequence<int, max_tile>{}),

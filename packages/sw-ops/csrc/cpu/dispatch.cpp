@@ -44,23 +44,23 @@ std::atomic<const InstructionSet*>& current() {
 
 }  // namespace
 
-void stripe_forward(const StripeProblem& problem, const Map& x, const Stripes& kernels, const Map& h, const Map& v,
-                    const Map& s, int threads) {
+void stripe_forward(const StripeProblem& problem, const MapView& x, const Stripes& kernels, const MapView& h, const MapView& v,
+                    const MapView& s, int threads) {
     current().load()->forward(problem, x, kernels, h, v, s, threads);
 }
 
-void stripe_fused(const StripeProblem& problem, const Map& x, const Stripes& kernels, const void* bias, const Map& y,
+void stripe_fused(const StripeProblem& problem, const MapView& x, const Stripes& kernels, const void* bias, const MapView& y,
                   int threads) {
     current().load()->fused(problem, x, kernels, bias, y, threads);
 }
 
-void stripe_input_grad(const StripeProblem& problem, const Map& grad_h, const Map& grad_v, const Map& grad_s,
-                       const Stripes& kernels, const Map& grad_x, int threads) {
+void stripe_input_grad(const StripeProblem& problem, const MapView& grad_h, const MapView& grad_v, const MapView& grad_s,
+                       const Stripes& kernels, const MapView& grad_x, int threads) {
     current().load()->input_grad(problem, grad_h, grad_v, grad_s, kernels, grad_x, threads);
 }
 
-void stripe_weight_grad(const StripeProblem& problem, const Map& x, const Map& grad_h, const Map& grad_v,
-                        const Map& grad_s, const Stripes& grad_kernels, int threads) {
+void stripe_weight_grad(const StripeProblem& problem, const MapView& x, const MapView& grad_h, const MapView& grad_v,
+                        const MapView& grad_s, const Stripes& grad_kernels, int threads) {
     current().load()->weight_grad(problem, x, grad_h, grad_v, grad_s, grad_kernels, threads);
 }
 

@@ -10,7 +10,7 @@ constexpr int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Numbers [rows, columns, channels] in memory, channels for one vector at most. Strides count numbers.
 template <class Storage>
-struct Picture {
+struct BlockView {
     Storage* data;
     int64_t row_stride, column_stride, channel_stride;
     int64_t rows, columns;
@@ -21,7 +21,7 @@ struct Picture {
     }
 
     // As a single row, where one row follows the other without a gap.
-    Picture joined() const {
+    BlockView joined() const {
         if (row_stride != columns * column_stride) return *this;
         return {data, 0, column_stride, channel_stride, 1, rows * columns, channels};
     }
@@ -30,19 +30,19 @@ struct Picture {
 // Calls f(row, first column, count) for runs of `size` columns, or of fewer in rows shorter than that. The last run of
 // a row may overlap the one before, which is cheaper than a piece of a vector.
 template <class Storage, class F>
-SW_INLINE void for_each_chunk(const Picture<Storage>& picture, int64_t size, F f) {
-    const int count = static_cast<int>(smaller(size, picture.columns));
-    for (int64_t r = 0; r < picture.rows; ++r) {
-        for (int64_t q = 0; q < picture.columns; q += size) f(r, smaller(q, picture.columns - count), count);
+SW_INLINE void for_each_chunk(const BlockView<Storage>& view, int64_t size, F f) {
+    const int count = static_cast<int>(smaller(size, view.columns));
+    for (int64_t r = 0; r < view.rows; ++r) {
+        for (int64_t q = 0; q < view.columns; q += size) f(r, smaller(q, view.columns - count), count);
     }
 }
 
 // Writes one vector per position, in reading order.
 template <class Storage>
-void pack(const Picture<const Storage>& picture, Vector<SumOf<Storage>>* to) {
+void pack(const BlockView<const Storage>& view, Vector<SumOf<Storage>>* to) {
     using Sum = SumOf<Storage>;
     constexpr int all = lanes<Sum>;
-    const Picture<const Storage> from = picture.joined();
+    const BlockView<const Storage> from = view.joined();
     if (from.channel_stride == 1) {
         for (int64_t r = 0; r < from.rows; ++r) {
             // A whole vector even of fewer channels, where a position behind shows that the memory is the tensor's
@@ -54,11 +54,11 @@ void pack(const Picture<const Storage>& picture, Vector<SumOf<Storage>>* to) {
         }
     } else if (from.column_stride == 1) {
         for_each_chunk(from, all, [&](int64_t r, int64_t q, int count) {
-            Vector<Sum> square[all];
-            load_square(from.at(r, q), from.channel_stride, from.channels, count, square);
-            transpose<Sum>(square);
+            Vector<Sum> matrix[all];
+            load_matrix(from.at(r, q), from.channel_stride, from.channels, count, matrix);
+            transpose<Sum>(matrix);
             Vector<Sum>* const place = to + r * from.columns + q;
-            for (int k = 0; k < count; ++k) place[k] = square[k];
+            for (int k = 0; k < count; ++k) place[k] = matrix[k];
         });
     } else {
         for (int64_t r = 0; r < from.rows; ++r) {
@@ -72,21 +72,21 @@ void pack(const Picture<const Storage>& picture, Vector<SumOf<Storage>>* to) {
 }
 
 template <class Storage>
-void unpack(const Vector<SumOf<Storage>>* from, const Picture<Storage>& picture) {
+void unpack(const Vector<SumOf<Storage>>* from, const BlockView<Storage>& view) {
     using Sum = SumOf<Storage>;
     constexpr int all = lanes<Sum>;
-    const Picture<Storage> to = picture.joined();
+    const BlockView<Storage> to = view.joined();
     if (to.channel_stride == 1) {
         for (int64_t r = 0; r < to.rows; ++r) {
             for (int64_t q = 0; q < to.columns; ++q) store(to.at(r, q), *from++, to.channels);
         }
     } else if (to.column_stride == 1) {
         for_each_chunk(to, all, [&](int64_t r, int64_t q, int count) {
-            Vector<Sum> square[all];
+            Vector<Sum> matrix[all];
             const Vector<Sum>* const place = from + r * to.columns + q;
-            for (int k = 0; k < all; ++k) square[k] = k < count ? place[k] : Vector<Sum>{};
-            transpose<Sum>(square);
-            store_square(square, to.at(r, q), to.channel_stride, to.channels, count);
+            for (int k = 0; k < all; ++k) matrix[k] = k < count ? place[k] : Vector<Sum>{};
+            transpose<Sum>(matrix);
+            store_matrix(matrix, to.at(r, q), to.channel_stride, to.channels, count);
         });
     } else {
         for (int64_t r = 0; r < to.rows; ++r) {

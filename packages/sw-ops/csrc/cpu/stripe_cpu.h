@@ -7,19 +7,19 @@
 namespace sw::cpu {
 
 // h, v, s = horizontal * x, vertical * x, square * x
-void stripe_forward(const StripeProblem&, const Map& x, const Stripes& kernels,
-                    const Map& h, const Map& v, const Map& s, int threads);
+void stripe_forward(const StripeProblem&, const MapView& x, const Stripes& kernels,
+                    const MapView& h, const MapView& v, const MapView& s, int threads);
 
 // y = horizontal * x + vertical * x + bias; kernels.square is null
-void stripe_fused(const StripeProblem&, const Map& x, const Stripes& kernels, const void* bias,
-                  const Map& y, int threads);
+void stripe_fused(const StripeProblem&, const MapView& x, const Stripes& kernels, const void* bias,
+                  const MapView& y, int threads);
 
 // grad_x: the transpose of stripe_forward applied to (grad_h, grad_v, grad_s), summed
-void stripe_input_grad(const StripeProblem&, const Map& grad_h, const Map& grad_v, const Map& grad_s,
-                       const Stripes& kernels, const Map& grad_x, int threads);
+void stripe_input_grad(const StripeProblem&, const MapView& grad_h, const MapView& grad_v, const MapView& grad_s,
+                       const Stripes& kernels, const MapView& grad_x, int threads);
 
 // grad_kernels: correlation of x with each upstream map
-void stripe_weight_grad(const StripeProblem&, const Map& x, const Map& grad_h, const Map& grad_v, const Map& grad_s,
+void stripe_weight_grad(const StripeProblem&, const MapView& x, const MapView& grad_h, const MapView& grad_v, const MapView& grad_s,
                         const Stripes& grad_kernels, int threads);
 
 // Nothing but multiply-adds of float for a moment, as fast as this machine can; returns how many.

@@ -1,5 +1,9 @@
 // One channel per lane: vectors, their storage formats, and how they are loaded, stored and transposed.
 // GCC's vector extensions, so that one source serves every instruction set.
+//
+// This and all that includes it is compiled once per instruction set, with SW_INSTRUCTION_SET (a namespace) and
+// SW_VECTOR_BYTES defined. No function of the standard library may be used in it that the compiler might not inline: the
+// linker keeps one copy of each, and it could be the one compiled for instructions that the machine at hand lacks.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -25,7 +29,7 @@ using Vector = typename VectorOf<T, lanes<T>>::type;
 
 template <int I>
 struct Index {
-    static constexpr int value = I;
+    constexpr operator int() const { return I; }
 };
 
 template <class F, int... I>
@@ -171,9 +175,25 @@ SW_INLINE Vector<SumOf<Storage>> load(const Storage* from, int count) {
     return load(few);
 }
 
+// The elements that have the numbers I in (a, b): as many as there are in `a`, or fewer and all of them from `a`.
+template <class Element, int... I, class V>
+SW_INLINE auto shuffle(V a, [[maybe_unused]] V b) {
+#if defined(__clang__) || __GNUC__ >= 12
+    return __builtin_shufflevector(a, b, I...);
+#else
+    using Number = std::conditional_t<sizeof(Element) == 8, int64_t, int32_t>;
+    using Few = typename VectorOf<Element, sizeof...(I)>::type;
+    if constexpr (sizeof(Few) < sizeof(V)) {
+        return Few{a[I]...};
+    } else {
+        return __builtin_shuffle(a, b, typename VectorOf<Number, sizeof...(I)>::type{I...});
+    }
+#endif
+}
+
 template <int First, class Element, int Count, int... K>
 SW_INLINE auto part_of(typename VectorOf<Element, Count>::type vector, std::integer_sequence<int, K...>) {
-    return __builtin_shufflevector(vector, vector, (First + K)...);
+    return shuffle<Element, (First + K)...>(vector, vector);
 }
 
 // The first `count` < Count elements, from registers: through memory they would be read before they are there.
@@ -205,59 +225,59 @@ SW_INLINE void store(Storage* to, Vector<SumOf<Storage>> vector, int count) {
     }
 }
 
-template <int Step, class V, int... K>
-SW_INLINE V low_halves(V a, V b, std::integer_sequence<int, K...>) {
-    return __builtin_shufflevector(a, b, (K & Step ? sizeof...(K) + K - Step : K)...);
+template <int Step, class T, int... K>
+SW_INLINE Vector<T> low_halves(Vector<T> a, Vector<T> b, std::integer_sequence<int, K...>) {
+    return shuffle<T, (K & Step ? lanes<T> + K - Step : K)...>(a, b);
 }
 
-template <int Step, class V, int... K>
-SW_INLINE V high_halves(V a, V b, std::integer_sequence<int, K...>) {
-    return __builtin_shufflevector(a, b, (K & Step ? sizeof...(K) + K : K + Step)...);
+template <int Step, class T, int... K>
+SW_INLINE Vector<T> high_halves(Vector<T> a, Vector<T> b, std::integer_sequence<int, K...>) {
+    return shuffle<T, (K & Step ? lanes<T> + K : K + Step)...>(a, b);
 }
 
 // Swaps the off-diagonal blocks of Step x Step elements, then those within the blocks.
 template <class T, int Step = lanes<T> / 2>
-SW_INLINE void transpose(Vector<T>* square) {
+SW_INLINE void transpose(Vector<T>* matrix) {
     if constexpr (Step > 0) {
         unroll<lanes<T>>([&](auto i) SW_INLINE_LAMBDA {
-            constexpr int k = decltype(i)::value;
+            constexpr int k = i;
             if constexpr ((k & Step) == 0) {
-                const Vector<T> a = square[k], b = square[k + Step];
+                const Vector<T> a = matrix[k], b = matrix[k + Step];
                 constexpr auto all = std::make_integer_sequence<int, lanes<T>>{};
-                square[k] = low_halves<Step>(a, b, all);
-                square[k + Step] = high_halves<Step>(a, b, all);
+                matrix[k] = low_halves<Step, T>(a, b, all);
+                matrix[k + Step] = high_halves<Step, T>(a, b, all);
             }
         });
-        transpose<T, Step / 2>(square);
+        transpose<T, Step / 2>(matrix);
     }
 }
 
 // The first `count` numbers of `rows` rows in memory, one vector per row; zeros elsewhere.
 template <class Storage>
-SW_INLINE void load_square(const Storage* from, int64_t row_stride, int rows, int count,
-                           Vector<SumOf<Storage>>* square) {
+SW_INLINE void load_matrix(const Storage* from, int64_t row_stride, int rows, int count,
+                           Vector<SumOf<Storage>>* matrix) {
     constexpr int all = lanes<SumOf<Storage>>;
     if (rows == all && count == all) {
         unroll<all>([&](auto i) SW_INLINE_LAMBDA {
-            square[decltype(i)::value] = load(from + decltype(i)::value * row_stride);
+            matrix[i] = load(from + i * row_stride);
         });
     } else {
         for (int r = 0; r < all; ++r) {
-            square[r] = r < rows ? load(from + r * row_stride, count) : Vector<SumOf<Storage>>{};
+            matrix[r] = r < rows ? load(from + r * row_stride, count) : Vector<SumOf<Storage>>{};
         }
     }
 }
 
 template <class Storage>
-SW_INLINE void store_square(const Vector<SumOf<Storage>>* square, Storage* to, int64_t row_stride, int rows,
+SW_INLINE void store_matrix(const Vector<SumOf<Storage>>* matrix, Storage* to, int64_t row_stride, int rows,
                             int count) {
     constexpr int all = lanes<SumOf<Storage>>;
     if (rows == all && count == all) {
         unroll<all>([&](auto i) SW_INLINE_LAMBDA {
-            store(to + decltype(i)::value * row_stride, square[decltype(i)::value]);
+            store(to + i * row_stride, matrix[i]);
         });
     } else {
-        for (int r = 0; r < rows; ++r) store(to + r * row_stride, square[r], count);
+        for (int r = 0; r < rows; ++r) store(to + r * row_stride, matrix[r], count);
     }
 }
 

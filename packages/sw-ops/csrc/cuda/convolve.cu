@@ -22,7 +22,7 @@ enum class Load { always, once, never };
 
 struct Part {  // one stripe over one map
     Stripe stripe;
-    MapView input, output;
+    DeviceView input, output;
     bool completes_output;
     Load load;
     int buffer;
@@ -312,7 +312,8 @@ void run(const StripeProblem& problem, Job job, int device, Stream stream) {
         bytes = larger_bytes;
     }
     require_blocks(blocks(job));
-    check(launch(convolve<Engine>, blocks(job), 32 << warp_bits, bytes, static_cast<cudaStream_t>(stream), job),
+    check(allow_shared_memory<convolve<Engine>>(device, limit.shared_bytes), "stripe convolution");
+    check(launch<convolve<Engine>>(blocks(job), 32 << warp_bits, bytes, static_cast<cudaStream_t>(stream), job),
           "stripe convolution");
 }
 
@@ -326,8 +327,8 @@ void run_half(const StripeProblem& problem, const Job& job, int device, Stream s
 
 struct Term {
     Direction direction;
-    const Map& input;
-    const Map& output;
+    const MapView& input;
+    const MapView& output;
 };
 
 enum class Outputs { one, one_per_term };
@@ -342,8 +343,8 @@ Job make_job(const StripeProblem& p, const Stripes& kernels, const void* bias, b
         const Stripe s = stripe(p, kernels, term.direction);
         Part& part = job.parts[job.part_count++];
         part.stripe = transpose ? transposed(s) : s;
-        part.input = view<T>(term.input, job.extent);
-        part.output = view<T>(term.output, job.extent);
+        part.input = device_view<T>(term.input, job.extent);
+        part.output = device_view<T>(term.output, job.extent);
         part.completes_output = outputs == Outputs::one_per_term || &term == terms.end() - 1;
     }
     return job;
@@ -353,7 +354,7 @@ void convolve_maps(const StripeProblem& p, const Stripes& kernels, const void* b
                    std::initializer_list<Term> terms, Outputs outputs, int device, Stream stream) {
     if (p.batch == 0 || p.channels == 0 || p.height == 0 || p.width == 0) return;
     require_32_bits(p);
-    const DeviceGuard guard(device);
+    select(device);
     switch (p.scalar) {
         case Scalar::f32:
             return run<FmaConvolve>(p, make_job<float>(p, kernels, bias, transpose, terms, outputs), device, stream);
@@ -369,23 +370,32 @@ void convolve_maps(const StripeProblem& p, const Stripes& kernels, const void* b
 
 }  // namespace
 
+std::string usable(int device) {
+    cudaFuncAttributes attributes;
+    cudaError_t error = cudaSetDevice(device);
+    if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&convolve<FmaConvolve>));
+    if (error == cudaSuccess) return "";
+    cudaGetLastError();  // forgets the error, which is not one of the next launch
+    return cudaGetErrorString(error);
+}
+
 // Terms alternate between horizontal and vertical: with paired windows, one loads while the other is worked on.
 
-void stripe_forward(const StripeProblem& p, const Map& x, const Stripes& kernels, const Map& h, const Map& v,
-                    const Map& s, int device, Stream stream) {
+void stripe_forward(const StripeProblem& p, const MapView& x, const Stripes& kernels, const MapView& h, const MapView& v,
+                    const MapView& s, int device, Stream stream) {
     convolve_maps(p, kernels, nullptr, false,
                   {{Direction::horizontal, x, h}, {Direction::vertical, x, v}, {Direction::square, x, s}},
                   Outputs::one_per_term, device, stream);
 }
 
-void stripe_fused(const StripeProblem& p, const Map& x, const Stripes& kernels, const void* bias, const Map& y,
+void stripe_fused(const StripeProblem& p, const MapView& x, const Stripes& kernels, const void* bias, const MapView& y,
                   int device, Stream stream) {
     convolve_maps(p, kernels, bias, false, {{Direction::horizontal, x, y}, {Direction::vertical, x, y}}, Outputs::one,
                   device, stream);
 }
 
-void stripe_input_grad(const StripeProblem& p, const Map& grad_h, const Map& grad_v, const Map& grad_s,
-                       const Stripes& kernels, const Map& grad_x, int device, Stream stream) {
+void stripe_input_grad(const StripeProblem& p, const MapView& grad_h, const MapView& grad_v, const MapView& grad_s,
+                       const Stripes& kernels, const MapView& grad_x, int device, Stream stream) {
     convolve_maps(p, kernels, nullptr, true,
                   {{Direction::horizontal, grad_h, grad_x},
                    {Direction::vertical, grad_v, grad_x},

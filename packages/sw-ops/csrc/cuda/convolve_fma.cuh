@@ -65,7 +65,7 @@ struct FmaConvolve {
     }
 
     template <typename Origin>
-    __device__ void store(uint32_t* stage, int plane_bits, const MapView& map, const Extent& extent, int channel,
+    __device__ void store(uint32_t* stage, int plane_bits, const DeviceView& map, const Extent& extent, int channel,
                           int tile_bits, Origin origin) const {
         __syncthreads();
         store_tiles<float>(stage, {stage_stride, stage_size}, plane_bits, map, extent, channel, tile_bits, 5, size,

@@ -137,7 +137,7 @@ struct MmaConvolve {
 
     // Block-wide: each warp's tile leaves through `stage`, where it has plane number `warp`.
     template <typename Origin>
-    __device__ void store(uint32_t* stage, int plane_bits, const MapView& map, const Extent& extent, int channel,
+    __device__ void store(uint32_t* stage, int plane_bits, const DeviceView& map, const Extent& extent, int channel,
                           int tile_bits, Origin origin) const {
         const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
         const int first_row = origin(0).row, warps = blockDim.x / 32;

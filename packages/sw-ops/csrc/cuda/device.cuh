@@ -6,6 +6,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstdint>
 
 namespace sw::cuda {
@@ -50,13 +51,21 @@ __device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-template <typename Job>
-cudaError_t launch(void (*kernel)(Job), int64_t blocks, int threads, size_t shared_bytes, cudaStream_t stream,
-                   const Job& job) {
-    if (cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                 static_cast<int>(shared_bytes)))
-        return error;
-    kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, stream>>>(job);
+// Lets a kernel use all of the shared memory that blocks of the device may have. Once and for all of it, for another
+// thread may be about to launch the same kernel with more.
+template <auto Kernel>
+cudaError_t allow_shared_memory(int device, int most_bytes) {
+    static std::atomic<uint64_t> allowed{0};  // a bit per device
+    const uint64_t bit = device < 64 ? uint64_t{1} << device : 0;
+    if (allowed.load() & bit) return cudaSuccess;
+    const cudaError_t error = cudaFuncSetAttribute(Kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_bytes);
+    if (error == cudaSuccess) allowed.fetch_or(bit);
+    return error;
+}
+
+template <auto Kernel, typename Job>
+cudaError_t launch(int64_t blocks, int threads, size_t shared_bytes, cudaStream_t stream, const Job& job) {
+    Kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, stream>>>(job);
     return cudaGetLastError();
 }
 

@@ -1,4 +1,4 @@
-// What every launch needs: errors as exceptions, the caller's device, and the limits of the device.
+// What every launch needs: errors as exceptions, the caller's device, and its limits.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -14,23 +14,8 @@ inline void check(cudaError_t error, const char* what) {
     if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
-class DeviceGuard {
-public:
-    explicit DeviceGuard(int device) {
-        check(cudaGetDevice(&previous_), "cudaGetDevice");
-        if (device != previous_) check(cudaSetDevice(device), "cudaSetDevice");
-        changed_ = device != previous_;
-    }
-    ~DeviceGuard() {
-        if (changed_) cudaSetDevice(previous_);
-    }
-    DeviceGuard(const DeviceGuard&) = delete;
-    DeviceGuard& operator=(const DeviceGuard&) = delete;
-
-private:
-    int previous_ = 0;
-    bool changed_ = false;
-};
+// To ask for the current device first would open a context on device 0 in a process that works on another.
+inline void select(int device) { check(cudaSetDevice(device), "cudaSetDevice"); }
 
 struct Limits {
     int shared_bytes, multiprocessors;

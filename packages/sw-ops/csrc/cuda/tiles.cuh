@@ -22,12 +22,12 @@ struct Extent {
     int batch, channels, height, width;
 };
 
-struct MapView : Map {
+struct DeviceView : MapView {
     bool words;           // whole words lie in memory as they lie in a plane
     bool channels_inner;  // neighbouring threads should take neighbouring channels, not columns
 };
 
-inline bool operator==(const Map& a, const Map& b) {
+inline bool operator==(const MapView& a, const MapView& b) {
     return a.data == b.data && a.batch_stride == b.batch_stride && a.channel_stride == b.channel_stride &&
            a.row_stride == b.row_stride && a.column_stride == b.column_stride;
 }
@@ -41,7 +41,7 @@ struct PlaneShape {
 };
 
 template <typename T>
-MapView view(const Map& map, const Extent& extent) {
+DeviceView device_view(const MapView& map, const Extent& extent) {
     const bool even = (map.batch_stride | map.row_stride | map.column_stride | extent.channels) % 2 == 0;
     const bool aligned = reinterpret_cast<uintptr_t>(map.data) % 4 == 0;
     return {map, sizeof(T) == 4 || (map.channel_stride == 1 && even && aligned),
@@ -68,7 +68,7 @@ struct Lanes {
     int plane, plane_step, column, column_bits, count;
 };
 
-__device__ inline Lanes spread_lanes(const MapView& map, int plane_bits, int columns) {
+__device__ inline Lanes spread_lanes(const DeviceView& map, int plane_bits, int columns) {
     const int lane = threadIdx.x % 32, bits = map.channels_inner ? plane_bits : min(5, bits_for(columns));
     const int inner = lane & ((1 << bits) - 1), outer = lane >> bits;
     Lanes lanes = map.channels_inner ? Lanes{inner, 1 << plane_bits, outer, 5 - bits, 0}
@@ -80,7 +80,7 @@ __device__ inline Lanes spread_lanes(const MapView& map, int plane_bits, int col
 // Loads `tiles` x 2^plane_bits planes of [rows, columns] words; tile i starts at origin(i). All threads of the block take
 // part: warps over rows, lanes over planes and columns. The caller commits, waits and synchronizes.
 template <typename T, typename Origin>
-__device__ void load_tiles(uint32_t* planes, PlaneShape shape, int plane_bits, const MapView& map, const Extent& extent,
+__device__ void load_tiles(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map, const Extent& extent,
                            int channel, int tiles, int rows, int columns, Origin origin) {
     const int warps = blockDim.x / 32;
     const Lanes lanes = spread_lanes(map, plane_bits, columns);
@@ -123,7 +123,7 @@ __device__ void load_tiles(uint32_t* planes, PlaneShape shape, int plane_bits, c
 
 // Stores 2^tile_bits x 2^plane_bits planes of [2^row_bits, columns] words, whatever of them lies inside the map.
 template <typename T, typename Origin>
-__device__ void store_tiles(const uint32_t* planes, PlaneShape shape, int plane_bits, const MapView& map,
+__device__ void store_tiles(const uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map,
                             const Extent& extent, int channel, int tile_bits, int row_bits, int columns,
                             Origin origin) {
     const int warps = blockDim.x / 32;

@@ -7,9 +7,6 @@
 // Shape. A block streams units of 8 lines (rows for a horizontal stripe, columns for a vertical one) of many images
 // through two stages of shared memory, and keeps its sums for up to 8 planes, 3 taps across and 57 or 64 along. Sums of
 // different blocks meet in a workspace, and a second kernel adds them in a fixed order: no atomics.
-#include <map>
-#include <mutex>
-
 #include "launch.h"
 #include "stripe_cuda.h"
 #include "weight_grad_fma.cuh"
@@ -23,7 +20,7 @@ constexpr int lines_of_x = lines_per_unit + across_per_block - 1;
 
 struct Part {
     Stripe stripe;
-    MapView grad;
+    DeviceView grad;
     void* target;            // the gradient of the stripe's taps
     int first_tap, taps;     // of a channel's taps of all parts
     int across_groups, along_groups, tiles, cells;  // a cell is a group of taps and a tile along the stripe
@@ -34,7 +31,7 @@ struct Part {
 
 struct Job {
     Extent extent;
-    MapView x;
+    DeviceView x;
     Part parts[3];
     float* workspace;  // [slot, channel, tap]
     int all_taps, plane_bits, channel_groups, units_per_chunk;
@@ -172,38 +169,6 @@ __global__ void add_partial_sums(const __grid_constant__ Job job) {
     static_cast<T*>(part.target)[i / job.all_taps * part.taps + tap - part.first_tap] = static_cast<T>(sum);
 }
 
-// Memory for the time of a launch. The pool keeps some of it, so that a step of training does not ask the driver again.
-class Workspace {
-public:
-    Workspace(size_t bytes, int device, cudaStream_t stream) : stream_(stream) {
-        check(cudaMallocFromPoolAsync(&data_, bytes, pool(device), stream), "workspace");
-    }
-    ~Workspace() { cudaFreeAsync(data_, stream_); }
-    Workspace(const Workspace&) = delete;
-    Workspace& operator=(const Workspace&) = delete;
-    float* data() const { return static_cast<float*>(data_); }
-
-private:
-    static cudaMemPool_t pool(int device) {
-        static std::mutex mutex;
-        static std::map<int, cudaMemPool_t> pools;
-        const std::lock_guard<std::mutex> lock(mutex);
-        const auto found = pools.find(device);
-        if (found != pools.end()) return found->second;
-        cudaMemPoolProps properties{};
-        properties.allocType = cudaMemAllocationTypePinned;
-        properties.location = {cudaMemLocationTypeDevice, device};
-        cudaMemPool_t pool;
-        check(cudaMemPoolCreate(&pool, &properties), "workspace pool");
-        uint64_t kept = 64 << 20;
-        check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept), "workspace pool");
-        return pools[device] = pool;
-    }
-
-    void* data_ = nullptr;
-    cudaStream_t stream_;
-};
-
 // Lays the shared memory out; returns its size in bytes.
 template <typename Engine>
 size_t arrange(Job& job, int plane_bits, int units) {
@@ -232,20 +197,16 @@ size_t arrange(Job& job, int plane_bits, int units) {
     return 4 * (2 * size_t(job.stage_words) + Engine::scratch_words);
 }
 
-template <typename T>
-Job make_job(const StripeProblem& p, const Map& x, const Map& grad_h, const Map& grad_v, const Map& grad_s,
-             const Stripes& grads, int engine_taps) {
+template <typename Engine>
+Job make_job(const StripeProblem& p, const Stripes& grads) {
     Job job{};
     job.extent = extent(p);
-    job.x = view<T>(x, job.extent);
     job.keep = 0x3210;
-    const Map* maps[] = {&grad_h, &grad_v, &grad_s};
     void* targets[] = {grads.horizontal, grads.vertical, grads.square};
     const Direction directions[] = {Direction::horizontal, Direction::vertical, Direction::square};
     for (int i = 0; i < 3; ++i) {
         Part& part = job.parts[i];
         const Stripe s = part.stripe = stripe(p, grads, directions[i]);
-        part.grad = view<T>(*maps[i], job.extent);
         part.target = targets[i];
         part.first_tap = job.all_taps;
         part.taps = s.length * s.thickness;
@@ -253,18 +214,28 @@ Job make_job(const StripeProblem& p, const Map& x, const Map& grad_h, const Map&
         const int length = s.vertical ? job.extent.height : job.extent.width;
         const int lines = s.vertical ? job.extent.width : job.extent.height;
         part.across_groups = (s.thickness + across_per_block - 1) / across_per_block;
-        part.along_groups = (s.length + engine_taps - 1) / engine_taps;
+        part.along_groups = (s.length + Engine::taps - 1) / Engine::taps;
         part.tiles = (length + along_per_block - 1) / along_per_block;
         part.cells = part.across_groups * part.along_groups * part.tiles;
         part.units_per_image = (lines + lines_per_unit - 1) / lines_per_unit;
+        job.cells += part.cells;
     }
     return job;
 }
 
+int64_t sums(const Job& job) { return int64_t{job.extent.channels} * job.all_taps; }
+
+// A job for the device, and how it is launched.
+struct Plan {
+    Job job;
+    size_t shared_bytes;
+    int64_t blocks, workspace_bytes;
+};
+
 template <typename Engine>
-void run(const StripeProblem& p, Job job, int device, cudaStream_t stream) {
+Plan plan(const StripeProblem& p, const Stripes& grads, const Limits& limit) {
     using T = typename Engine::Scalar;
-    const Limits limit = limits(device);
+    Job job = make_job<Engine>(p, grads);
     const size_t most = limit.shared_bytes;
     int plane_bits = Engine::most_plane_bits;
     while (plane_bits > 0 && channels_per_word<T> << (plane_bits - 1) >= job.extent.channels) --plane_bits;
@@ -275,10 +246,8 @@ void run(const StripeProblem& p, Job job, int device, cudaStream_t stream) {
     if (bytes > most) too_large(p);
 
     int64_t most_units = 0;
-    for (const Part& part : job.parts) {
-        job.cells += part.cells;
+    for (const Part& part : job.parts)
         most_units = std::max(most_units, int64_t{job.extent.batch} * part.units_per_image);
-    }
     const int64_t chunks = (most_units + units - 1) / units;
     const int64_t wanted = std::max<int64_t>(1, 3 * limit.multiprocessors / (job.cells * job.channel_groups));
     const int64_t chunks_per_split = (chunks + wanted - 1) / wanted;
@@ -289,24 +258,59 @@ void run(const StripeProblem& p, Job job, int device, cudaStream_t stream) {
         part.slots = static_cast<int>(splits * part.tiles);
         slots = std::max<int64_t>(slots, part.slots);
     }
-    const int64_t sums = int64_t{job.extent.channels} * job.all_taps;
-    const Workspace workspace(slots * sums * sizeof(float), device, stream);
-    job.workspace = workspace.data();
-    const int64_t blocks = job.cells * job.channel_groups * splits;
-    require_blocks(blocks);
-    check(launch(correlate<Engine>, blocks, threads_per_block, bytes, stream, job), "stripe weight gradient");
-    check(launch(add_partial_sums<T>, (sums + 255) / 256, 256, 0, stream, job), "stripe weight gradient");
+    return {job, bytes, job.cells * job.channel_groups * splits, slots * sums(job) * int64_t{sizeof(float)}};
+}
+
+template <typename Engine>
+void run(Plan plan, const MapView& x, const MapView* const (&grads)[3], void* workspace, const Limits& limit, int device,
+         cudaStream_t stream) {
+    using T = typename Engine::Scalar;
+    Job& job = plan.job;
+    job.x = device_view<T>(x, job.extent);
+    for (int i = 0; i < 3; ++i) job.parts[i].grad = device_view<T>(*grads[i], job.extent);
+    job.workspace = static_cast<float*>(workspace);
+    require_blocks(plan.blocks);
+    check(allow_shared_memory<correlate<Engine>>(device, limit.shared_bytes), "stripe weight gradient");
+    check(launch<correlate<Engine>>(plan.blocks, threads_per_block, plan.shared_bytes, stream, job),
+          "stripe weight gradient");
+    check(launch<add_partial_sums<T>>((sums(job) + 255) / 256, 256, 0, stream, job), "stripe weight gradient");
+}
+
+bool empty(const StripeProblem& p) { return p.batch == 0 || p.channels == 0 || p.height == 0 || p.width == 0; }
+
+// f(an object of the problem's engine)
+template <typename F>
+void with_engine(const StripeProblem& p, const F& f) {
+    switch (p.scalar) {
+        case Scalar::f32:
+            return f(FmaGradient());
+        case Scalar::f16:
+            return f(MmaGradient<__half>());
+        case Scalar::bf16:
+            return f(MmaGradient<__nv_bfloat16>());
+        default:
+            throw std::runtime_error("stripe convolution: CUDA has float32, float16 and bfloat16, not float64");
+    }
 }
 
 }  // namespace
 
-void stripe_weight_grad(const StripeProblem& p, const Map& x, const Map& grad_h, const Map& grad_v, const Map& grad_s,
-                        const Stripes& grads, int device, Stream stream_of_caller) {
+int64_t weight_grad_workspace(const StripeProblem& p, int device) {
+    if (empty(p)) return 0;
+    require_32_bits(p);
+    int64_t bytes = 0;
+    with_engine(p, [&](auto engine) { bytes = plan<decltype(engine)>(p, {}, limits(device)).workspace_bytes; });
+    return bytes;
+}
+
+void stripe_weight_grad(const StripeProblem& p, const MapView& x, const MapView& grad_h, const MapView& grad_v,
+                        const MapView& grad_s, const Stripes& grads, void* workspace, int device,
+                        Stream stream_of_caller) {
     if (p.channels == 0) return;
     require_32_bits(p);
-    const DeviceGuard guard(device);
+    select(device);
     const auto stream = static_cast<cudaStream_t>(stream_of_caller);
-    if (p.batch == 0 || p.height == 0 || p.width == 0) {
+    if (empty(p)) {
         const size_t size = p.scalar == Scalar::f32 ? 4 : 2, stripe_bytes = p.channels * p.thickness * p.length * size;
         check(cudaMemsetAsync(grads.horizontal, 0, stripe_bytes, stream), "stripe weight gradient");
         check(cudaMemsetAsync(grads.vertical, 0, stripe_bytes, stream), "stripe weight gradient");
@@ -314,20 +318,11 @@ void stripe_weight_grad(const StripeProblem& p, const Map& x, const Map& grad_h,
               "stripe weight gradient");
         return;
     }
-    const auto make = [&](auto scalar, int taps) {
-        return make_job<decltype(scalar)>(p, x, grad_h, grad_v, grad_s, grads, taps);
-    };
-    switch (p.scalar) {
-        case Scalar::f32:
-            return run<FmaGradient>(p, make(float(), FmaGradient::taps), device, stream);
-        case Scalar::f16:
-            return run<MmaGradient<__half>>(p, make(__half(), MmaGradient<__half>::taps), device, stream);
-        case Scalar::bf16:
-            return run<MmaGradient<__nv_bfloat16>>(p, make(__nv_bfloat16(), MmaGradient<__nv_bfloat16>::taps), device,
-                                                   stream);
-        default:
-            throw std::runtime_error("stripe convolution: CUDA has float32, float16 and bfloat16, not float64");
-    }
+    with_engine(p, [&](auto engine) {
+        using Engine = decltype(engine);
+        const Limits limit = limits(device);
+        run<Engine>(plan<Engine>(p, grads, limit), x, {&grad_h, &grad_v, &grad_s}, workspace, limit, device, stream);
+    });
 }
 
 }  // namespace sw::cuda

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Literal
 
 import torch
@@ -22,6 +24,7 @@ _NATIVE_DTYPES = {
     "cpu": (torch.float32, torch.float64, torch.bfloat16, torch.float16),
     "cuda": (torch.float32, torch.bfloat16, torch.float16),
 }
+_OLDEST_GPU = (8, 0)  # compute capability: the kernels copy to shared memory in the background, which older ones cannot
 _native_devices = tuple(device for device in _NATIVE_DTYPES if hasattr(_C, device))
 _choice: Backend = "auto"  # a plain global: torch.compile guards on it, in every version
 
@@ -31,8 +34,8 @@ def use_backend(name: Backend) -> Iterator[None]:
     """Choose the backend for the calls inside a ``with`` block, in all threads.
 
     Args:
-        name: "auto" takes the compiled kernels where there are some; "native" raises where there are none; "torch" is
-            the pure PyTorch form, which is the reference and the one to export from.
+        name: "auto" takes the compiled kernels where there are some that can run; "native" raises where there are none;
+            "torch" is the pure PyTorch form, which is the reference and the one to export from.
     """
     if name not in ("auto", "native", "torch"):
         raise ValueError(f"name: got {name!r}, want 'auto', 'native' or 'torch'")
@@ -53,15 +56,66 @@ def serving_backend(device: torch.device, dtype: torch.dtype) -> Literal["native
     """Return the backend that serves tensors of this device and dtype under the present choice.
 
     Raises:
-        RuntimeError: "native" was asked for and there is no kernel.
+        RuntimeError: "native" was asked for, and there is no kernel, or the GPU or its driver cannot run it.
     """
     if _choice == "torch":
         return "torch"
-    if device.type in _native_devices and dtype in _NATIVE_DTYPES[device.type]:
+    if device.type not in _native_devices or dtype not in _NATIVE_DTYPES[device.type]:
+        if _choice == "native":
+            raise RuntimeError(
+                f"use_backend('native'): no compiled kernel for {dtype} on {device.type}"
+                f" (there are some for: {', '.join(native_devices()) or 'none'}); see 'sw-ops doctor'"
+            )
+        return "torch"
+    if device.type != "cuda":
+        return "native"
+    problem = _gpu_problem(device.index, _choice == "auto")
+    if problem is None:
         return "native"
     if _choice == "native":
-        raise RuntimeError(
-            f"use_backend('native'): no compiled kernel for {dtype} on {device.type}"
-            f" (there are some for: {', '.join(native_devices()) or 'none'}); see 'sw-ops doctor'"
-        )
+        raise RuntimeError(f"use_backend('native'): {problem}")
     return "torch"
+
+
+def gpu_problem(index: int) -> str | None:
+    """Return why the compiled kernels cannot run on a GPU and what to do about it; ``None`` where they can."""
+    return _gpu_problem(index, False)
+
+
+def _gpu_problem(index: int | None, warn: bool) -> str | None:
+    index = torch.cuda.current_device() if index is None else index
+    problem = _ask_driver(index)
+    if problem and warn:
+        _warn_once(problem)
+    return problem
+
+
+# What torch.compiler.assume_constant_result does, which imports the compiler: torch.compile evaluates the function as it
+# traces, and does not look inside.
+_gpu_problem._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@cache
+def _ask_driver(index: int) -> str | None:
+    with torch.cuda.device(index):
+        error = _C.cuda.usable(index)
+    if not error:
+        return None
+    name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
+    wanted, number = "{}.{}".format(*_OLDEST_GPU), "{}{}".format(*capability)
+    if capability < _OLDEST_GPU:
+        cure = f"they need a GPU of compute capability {wanted} or later, and there is nothing to mend"
+    else:
+        cure = (
+            f"update its driver, or build sw-ops for it: 'pip install --no-binary sw-ops sw-ops"
+            f" -C cmake.define.CMAKE_CUDA_ARCHITECTURES={number}', with an nvcc no newer than the driver"
+        )
+    return (
+        f"the CUDA kernels cannot run on cuda:{index}, {name} of compute capability {'{}.{}'.format(*capability)}"
+        f" ({error}); {cure}. PyTorch's own operators compute the same there, more slowly; see 'sw-ops doctor'"
+    )
+
+
+@cache
+def _warn_once(problem: str) -> None:
+    warnings.warn(f"sw_ops: {problem}", RuntimeWarning, stacklevel=2)

@@ -14,7 +14,9 @@ from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 from sw_ops.table import ChannelSplit, ShiftTable, slot_count
 
 
-def shiftwise_conv2d(x: Tensor, weight: Tensor, table: ShiftTable) -> tuple[Tensor, Tensor, Tensor]:
+def shiftwise_conv2d(
+    x: Tensor, weight: Tensor, table: ShiftTable, *, exact: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Apply the shift-wise operator: small convolutions shifted apart and added, as three stripe convolutions.
 
     Equal, up to rounding, to ``shift_add(conv2d(x, weight, padding=k-1, groups=C), table, (H, W))``.
@@ -23,11 +25,12 @@ def shiftwise_conv2d(x: Tensor, weight: Tensor, table: ShiftTable) -> tuple[Tens
         x: ``[B, C, H, W]``, floating point.
         weight: ``[C*n, 1, k, k]``, the small kernels.
         table: which slot stands where.
+        exact: as for :func:`sw_ops.stripe_conv2d`.
 
     Returns:
         The horizontal, the vertical and the identity map, each ``[B, C, H, W]``.
     """
-    return stripe_conv2d(x, *assemble_stripes(weight, table), anchor=table.kernel_size // 2)
+    return stripe_conv2d(x, *assemble_stripes(weight, table), anchor=table.kernel_size // 2, exact=exact)
 
 
 class ShiftwiseConv2d(nn.Module):
@@ -48,6 +51,8 @@ class ShiftwiseConv2d(nn.Module):
         n_rep: shuffles of the slots.
         split: which channels are processed; the published choice by default.
         table: the shuffles; the published ones by default.
+        exact: compute without the fast algorithm, see :func:`sw_ops.stripe_conv2d`. An attribute too, which may be set
+            at any time; the fused form keeps it.
         device: where the parameters live.
         dtype: of the parameters.
     """
@@ -63,6 +68,7 @@ class ShiftwiseConv2d(nn.Module):
         n_rep: int = 4,
         split: ChannelSplit | None = None,
         table: ShiftTable | None = None,
+        exact: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -81,6 +87,7 @@ class ShiftwiseConv2d(nn.Module):
                 f" want {rep} channels and ({kernel_size}, {small_kernel})"
             )
         self.channels, self.kernel_size, self.small_kernel = channels, kernel_size, small_kernel
+        self.exact = exact
 
         self.weights = nn.ParameterList(
             nn.Parameter(torch.empty(rep * n, 1, small_kernel, small_kernel, device=device, dtype=dtype))
@@ -102,6 +109,7 @@ class ShiftwiseConv2d(nn.Module):
     slots_identity: Tensor
     rep_channels: Tensor
     ghost_channels: Tensor
+    exact = False  # of layers that were pickled before there was a choice
 
     def reset_parameters(self) -> None:
         """Draw the small kernels from N(0, 0.02) cut at 2, and start the norms as identities."""
@@ -125,12 +133,14 @@ class ShiftwiseConv2d(nn.Module):
         _check_input(x, self.channels)
         if any(norm.training or norm.running_mean is None for norm in self._norms):
             rep = _channels(x, self.rep_channels)
-            h, v, s = stripe_conv2d(rep, *self._stripes(), anchor=self.kernel_size // 2)
+            h, v, s = stripe_conv2d(rep, *self._stripes(), anchor=self.kernel_size // 2, exact=self.exact)
             normed = self.norm_horizontal(h) + self.norm_vertical(v) + self.norm_identity(s)
             # What `cat` passes back is a slice, on which batch norms are slow; what a product passes back is not.
             rep = normed * 1 + rep
             return torch.cat([rep, _channels(x, self.ghost_channels)], dim=1)
-        return _fused_forward(x, self.rep_channels, self.ghost_channels, *self._folded(), self.kernel_size // 2)
+        return _fused_forward(
+            x, self.rep_channels, self.ghost_channels, *self._folded(), self.kernel_size // 2, self.exact
+        )
 
     def fuse(self) -> FusedShiftwiseConv2d:
         """Return the layer for inference: one stripe pair and a bias, equal to this layer in evaluation mode."""
@@ -141,6 +151,7 @@ class ShiftwiseConv2d(nn.Module):
             self.kernel_size,
             self.small_kernel,
             split=ChannelSplit(self.rep_channels, self.ghost_channels),
+            exact=self.exact,
             device=bias.device,
             dtype=bias.dtype,
         )
@@ -171,6 +182,7 @@ class ShiftwiseConv2d(nn.Module):
         return (
             f"{self.channels}, kernel_size={self.kernel_size}, small_kernel={self.small_kernel},"
             f" rep={len(self.rep_channels)}, n_path={len(self.weights)}, n_rep={self.slots_identity.shape[1]}"
+            f"{', exact=True' if self.exact else ''}"
         )
 
 
@@ -188,6 +200,7 @@ class FusedShiftwiseConv2d(nn.Module):
         *,
         ghost_ratio: float = 0.23,
         split: ChannelSplit | None = None,
+        exact: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -196,6 +209,7 @@ class FusedShiftwiseConv2d(nn.Module):
         split = split or ChannelSplit.published(channels, ghost_ratio)
         rep = len(split.rep)
         self.channels, self.kernel_size, self.small_kernel = channels, kernel_size, small_kernel
+        self.exact = exact
         self.horizontal = nn.Parameter(torch.zeros(rep, small_kernel, length, device=device, dtype=dtype))
         self.vertical = nn.Parameter(torch.zeros(rep, length, small_kernel, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(rep, device=device, dtype=dtype))
@@ -204,17 +218,18 @@ class FusedShiftwiseConv2d(nn.Module):
 
     rep_channels: Tensor
     ghost_channels: Tensor
+    exact = False  # as above
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output for ``[B, C, H, W]``."""
         _check_input(x, self.channels)
         folded = (self.horizontal, self.vertical, self.bias)
-        return _fused_forward(x, self.rep_channels, self.ghost_channels, *folded, self.kernel_size // 2)
+        return _fused_forward(x, self.rep_channels, self.ghost_channels, *folded, self.kernel_size // 2, self.exact)
 
     def extra_repr(self) -> str:
         """Describe the layer in ``print``."""
         sizes = f"kernel_size={self.kernel_size}, small_kernel={self.small_kernel}"
-        return f"{self.channels}, {sizes}, rep={len(self.rep_channels)}"
+        return f"{self.channels}, {sizes}, rep={len(self.rep_channels)}{', exact=True' if self.exact else ''}"
 
 
 def reparameterize(module: nn.Module) -> nn.Module:
@@ -243,8 +258,9 @@ def _fused_forward(
     vertical: Tensor,
     bias: Tensor,
     anchor: int,
+    exact: bool,
 ) -> Tensor:
-    rep = stripe_conv2d_fused(_channels(x, rep_channels), horizontal, vertical, bias, anchor)
+    rep = stripe_conv2d_fused(_channels(x, rep_channels), horizontal, vertical, bias, anchor, exact=exact)
     return torch.cat([rep, _channels(x, ghost_channels)], dim=1)
 
 

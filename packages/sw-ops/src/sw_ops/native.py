@@ -18,36 +18,50 @@ _SCALARS = {
 
 
 def forward(
-    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
+    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int, exact: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the maps ``h, v, s``; see :func:`sw_ops.stripe_conv2d`."""
     h, v, s = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
     kernels = [t.contiguous() for t in (horizontal, vertical, square)]
-    _run("stripe_forward", x, kernels[0], anchor, _map(x), _addresses(kernels), _map(h), _map(v), _map(s))
+    _run("stripe_forward", x, kernels[0], anchor, exact, _map(x), _addresses(kernels), _map(h), _map(v), _map(s))
     return h, v, s
 
 
-def fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int) -> Tensor:
+def fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, exact: bool = False) -> Tensor:
     """Return ``h + v + bias``; see :func:`sw_ops.stripe_conv2d_fused`."""
     y = torch.empty_like(x)
     kernels, bias = [horizontal.contiguous(), vertical.contiguous()], bias.contiguous()
-    _run("stripe_fused", x, kernels[0], anchor, _map(x), [*_addresses(kernels), 0], bias.data_ptr(), _map(y))
+    _run("stripe_fused", x, kernels[0], anchor, exact, _map(x), [*_addresses(kernels), 0], bias.data_ptr(), _map(y))
     return y
 
 
 def input_grad(
-    grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
+    grad_h: Tensor,
+    grad_v: Tensor,
+    grad_s: Tensor,
+    horizontal: Tensor,
+    vertical: Tensor,
+    square: Tensor,
+    anchor: int,
+    exact: bool = False,
 ) -> Tensor:
     """Return the gradient to ``x``: the transposed convolutions of the three upstream maps, summed."""
     grad_x = torch.empty_like(grad_h)
     kernels = [t.contiguous() for t in (horizontal, vertical, square)]
     maps = (_map(grad_h), _map(grad_v), _map(grad_s))
-    _run("stripe_input_grad", grad_h, kernels[0], anchor, *maps, _addresses(kernels), _map(grad_x))
+    _run("stripe_input_grad", grad_h, kernels[0], anchor, exact, *maps, _addresses(kernels), _map(grad_x))
     return grad_x
 
 
 def weight_grad(
-    x: Tensor, grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, length: int, thickness: int, anchor: int
+    x: Tensor,
+    grad_h: Tensor,
+    grad_v: Tensor,
+    grad_s: Tensor,
+    length: int,
+    thickness: int,
+    anchor: int,
+    exact: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients to the kernels: the correlation of ``x`` with each upstream map."""
     channels = x.shape[1]
@@ -57,7 +71,7 @@ def weight_grad(
         x.new_empty(channels, thickness, thickness),
     )
     maps = (_map(x), _map(grad_h), _map(grad_v), _map(grad_s))
-    _run("stripe_weight_grad", x, grads[0], anchor, *maps, _addresses(grads))
+    _run("stripe_weight_grad", x, grads[0], anchor, exact, *maps, _addresses(grads))
     return grads
 
 
@@ -69,11 +83,17 @@ def _addresses(tensors: Any) -> list[int]:
     return [t.data_ptr() for t in tensors]
 
 
-def _run(function: str, x: Tensor, horizontal: Tensor, anchor: int, *arguments: Any) -> None:
+def _run(function: str, x: Tensor, horizontal: Tensor, anchor: int, exact: bool, *arguments: Any) -> None:
     thickness, length = horizontal.shape[1:]
-    head = (_SCALARS[x.dtype], x.shape, (length, thickness, anchor))
-    if x.is_cuda:
-        stream = torch.cuda.current_stream(x.device)
-        getattr(_C.cuda, function)(*head, *arguments, x.device.index, stream.cuda_stream)
-    else:
-        getattr(_C.cpu, function)(*head, *arguments, torch.get_num_threads())
+    problem = (_SCALARS[x.dtype], x.shape, (length, thickness, anchor), exact)
+    if not x.is_cuda:
+        getattr(_C.cpu, function)(problem, *arguments, torch.get_num_threads())
+        return
+    with torch.cuda.device(x.device):
+        index = x.device.index
+        if function == "stripe_weight_grad":
+            # From torch's allocator, on the current stream: it may be used again as soon as this stream is done with it.
+            size = _C.cuda.weight_grad_workspace(problem, index)
+            workspace = torch.empty(size, dtype=torch.uint8, device=x.device)
+            arguments = (*arguments, workspace.data_ptr())
+        getattr(_C.cuda, function)(problem, *arguments, index, torch.cuda.current_stream().cuda_stream)

@@ -18,7 +18,7 @@ from sw_ops.backend import serving_backend
 
 
 def stripe_conv2d(
-    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
+    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int, *, exact: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Convolve every channel of ``x`` with its wide, its tall and its square kernel; zero padded, same size.
 
@@ -28,6 +28,11 @@ def stripe_conv2d(
         vertical: ``[C, L, k]``; row ``m`` acts at ``dy = m - anchor``, columns are centred.
         square: ``[C, k, k]``, centred.
         anchor: the tap of the long axis that stands on the pixel itself, ``kernel_size // 2`` for a shift-wise layer.
+        exact: on a CPU, add up the plain products, in the gradients too. The default for ``k = 3`` is Winograd's F(4,
+            3), which is faster and as accurate relative to the largest numbers nearby, but not to each sum: sums of
+            integers are not exact, an output that should be 0 beside numbers of 1e6 is not, and a NaN or an infinity
+            reaches further than the kernel. GPU kernels have no such algorithm; there an infinity or a NaN makes NaNs
+            of its line, with ``exact`` or without.
 
     Returns:
         The three maps, each ``[B, C, H, W]`` in the dtype and memory format of ``x``. Under autocast everything is
@@ -42,10 +47,12 @@ def stripe_conv2d(
         )
     if serving_backend(x.device, x.dtype) == "torch":
         return reference.stripe_conv2d(x, horizontal, vertical, square, anchor)
-    return _forward(x, horizontal, vertical, square, anchor)
+    return _forward(x, horizontal, vertical, square, anchor, exact)
 
 
-def stripe_conv2d_fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int) -> Tensor:
+def stripe_conv2d_fused(
+    x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, *, exact: bool = False
+) -> Tensor:
     """Add the horizontal and the vertical stripe convolution of ``x`` and a bias, written as one map.
 
     This is the inference form: a square kernel, batch norms and a residual fold into the stripes and the bias.
@@ -56,6 +63,7 @@ def stripe_conv2d_fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: T
         vertical: ``[C, L, k]``.
         bias: ``[C]``.
         anchor: the tap of the long axis that stands on the pixel itself.
+        exact: as for :func:`stripe_conv2d`.
 
     Returns:
         ``[B, C, H, W]`` in the dtype and memory format of ``x``.
@@ -66,7 +74,7 @@ def stripe_conv2d_fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: T
         raise ValueError(f"bias: got shape {tuple(bias.shape)}, want {(x.shape[1],)}, one per channel of x")
     if serving_backend(x.device, x.dtype) == "torch":
         return reference.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor)
-    return _fused(x, horizontal, vertical, bias, anchor)
+    return _fused(x, horizontal, vertical, bias, anchor, exact)
 
 
 def _prepared(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
@@ -106,7 +114,7 @@ def _check(x: Tensor, horizontal: Tensor, vertical: Tensor, anchor: int) -> None
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, horizontal, vertical, square, ctx.anchor = inputs
+    x, horizontal, vertical, square, ctx.anchor, ctx.exact = inputs
     ctx.save_for_backward(x, horizontal, vertical, square)
 
 
@@ -114,37 +122,41 @@ def _backward_forward(ctx: Any, grad_h: Tensor, grad_v: Tensor, grad_s: Tensor) 
     x, horizontal, vertical, square = ctx.saved_tensors
     grad_x = grad_kernels = None
     if ctx.needs_input_grad[0]:
-        grad_x = _input_grad(grad_h, grad_v, grad_s, horizontal, vertical, square, ctx.anchor)
+        grad_x = _input_grad(grad_h, grad_v, grad_s, horizontal, vertical, square, ctx.anchor, ctx.exact)
     if any(ctx.needs_input_grad[1:4]):
-        grad_kernels = _weight_grad(x, grad_h, grad_v, grad_s, horizontal.shape[2], horizontal.shape[1], ctx.anchor)
-    return (grad_x, *(grad_kernels or (None, None, None)), None)
+        grad_kernels = _weight_grad(
+            x, grad_h, grad_v, grad_s, horizontal.shape[2], horizontal.shape[1], ctx.anchor, ctx.exact
+        )
+    return (grad_x, *(grad_kernels or (None, None, None)), None, None)
 
 
 def _save_input_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    *tensors, ctx.anchor = inputs
+    *tensors, ctx.anchor, ctx.exact = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _backward_input_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad_h, grad_v, grad_s, horizontal, vertical, square = ctx.saved_tensors
-    maps = _forward(grad, horizontal, vertical, square, ctx.anchor)
-    kernels = _weight_grad(grad, grad_h, grad_v, grad_s, horizontal.shape[2], horizontal.shape[1], ctx.anchor)
-    return (*maps, *kernels, None)
+    maps = _forward(grad, horizontal, vertical, square, ctx.anchor, ctx.exact)
+    kernels = _weight_grad(
+        grad, grad_h, grad_v, grad_s, horizontal.shape[2], horizontal.shape[1], ctx.anchor, ctx.exact
+    )
+    return (*maps, *kernels, None, None)
 
 
 def _save_weight_grad(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, grad_h, grad_v, grad_s, _, _, ctx.anchor = inputs
+    x, grad_h, grad_v, grad_s, _, _, ctx.anchor, ctx.exact = inputs
     ctx.save_for_backward(x, grad_h, grad_v, grad_s)
 
 
 def _backward_weight_grad(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     x, grad_h, grad_v, grad_s = ctx.saved_tensors
-    grad_x = _input_grad(grad_h, grad_v, grad_s, *grads, ctx.anchor)
-    return (grad_x, *_forward(x, *grads, ctx.anchor), None, None, None)
+    grad_x = _input_grad(grad_h, grad_v, grad_s, *grads, ctx.anchor, ctx.exact)
+    return (grad_x, *_forward(x, *grads, ctx.anchor, ctx.exact), None, None, None, None)
 
 
 def _save_fused(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, horizontal, vertical, _, ctx.anchor = inputs
+    x, horizontal, vertical, _, ctx.anchor, ctx.exact = inputs
     ctx.save_for_backward(x, horizontal, vertical)
 
 
@@ -154,31 +166,45 @@ def _backward_fused(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad_x = grad_horizontal = grad_vertical = grad_bias = None
     if ctx.needs_input_grad[0]:  # the transpose of a convolution is the convolution with the flipped kernel
         no_bias = horizontal.new_zeros(horizontal.shape[0])
-        grad_x = _fused(grad, horizontal.flip(1, 2), vertical.flip(1, 2), no_bias, length - 1 - ctx.anchor)
+        grad_x = _fused(grad, horizontal.flip(1, 2), vertical.flip(1, 2), no_bias, length - 1 - ctx.anchor, ctx.exact)
     if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-        grad_horizontal, grad_vertical, _ = _weight_grad(x, grad, grad, grad, length, thickness, ctx.anchor)
+        grad_horizontal, grad_vertical, _ = _weight_grad(x, grad, grad, grad, length, thickness, ctx.anchor, ctx.exact)
     if ctx.needs_input_grad[3]:
         grad_bias = grad.sum(dim=(0, 2, 3))
-    return grad_x, grad_horizontal, grad_vertical, grad_bias, None
+    return grad_x, grad_horizontal, grad_vertical, grad_bias, None, None
 
 
 # --- registration ----------------------------------------------------------------------------------------------------
 
 
 def _fake_forward(
-    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
+    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int, exact: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
 
 
 def _fake_input_grad(
-    grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int
+    grad_h: Tensor,
+    grad_v: Tensor,
+    grad_s: Tensor,
+    horizontal: Tensor,
+    vertical: Tensor,
+    square: Tensor,
+    anchor: int,
+    exact: bool = False,
 ) -> Tensor:
     return torch.empty_like(grad_h)
 
 
 def _fake_weight_grad(
-    x: Tensor, grad_h: Tensor, grad_v: Tensor, grad_s: Tensor, length: int, thickness: int, anchor: int
+    x: Tensor,
+    grad_h: Tensor,
+    grad_v: Tensor,
+    grad_s: Tensor,
+    length: int,
+    thickness: int,
+    anchor: int,
+    exact: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     channels = x.shape[1]
     return (
@@ -188,7 +214,9 @@ def _fake_weight_grad(
     )
 
 
-def _fake_fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int) -> Tensor:
+def _fake_fused(
+    x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, exact: bool = False
+) -> Tensor:
     return torch.empty_like(x)
 
 

@@ -225,11 +225,21 @@ void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], T) {
     });
 }
 
-template <typename Job>
-cudaError_t launch(void (*kernel)(Job), int64_t blocks, int threads, size_t shared_bytes, cudaStream_t, const Job& job) {
-    if (shared_bytes > static_cast<size_t>(emulator::device.shared_bytes)) return cudaErrorInvalidValue;
+template <auto Kernel>
+inline int allowed_shared_bytes = 0;
+
+template <auto Kernel>
+cudaError_t allow_shared_memory(int, int most_bytes) {
+    if (most_bytes != emulator::device.shared_bytes) emulator::fail("a limit that depends on the launch");
+    allowed_shared_bytes<Kernel> = most_bytes;
+    return cudaSuccess;
+}
+
+template <auto Kernel, typename Job>
+cudaError_t launch(int64_t blocks, int threads, size_t shared_bytes, cudaStream_t, const Job& job) {
+    if (shared_bytes > static_cast<size_t>(allowed_shared_bytes<Kernel>)) return cudaErrorInvalidValue;
     for (int block : emulator::ordered(static_cast<int>(blocks)))
-        emulator::Block(threads, shared_bytes, block, [&] { kernel(job); }).run(emulator::ordered(threads));
+        emulator::Block(threads, shared_bytes, block, [&] { Kernel(job); }).run(emulator::ordered(threads));
     return cudaSuccess;
 }
 

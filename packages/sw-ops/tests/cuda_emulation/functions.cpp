@@ -8,6 +8,7 @@
 namespace {
 
 std::string message;
+cudaError_t attributes_error = cudaSuccess;
 
 template <typename Function>
 const char* error_of(Function function) {
@@ -22,7 +23,7 @@ const char* error_of(Function function) {
 
 }  // namespace
 
-using sw::Map;
+using sw::MapView;
 using sw::StripeProblem;
 using sw::Stripes;
 
@@ -32,46 +33,47 @@ void emulate(int shared_bytes, int multiprocessors, unsigned order) {
     emulator::device = {shared_bytes, multiprocessors, order};
 }
 
-const char* forward(const StripeProblem* p, const Map* x, const Stripes* k, const Map* h, const Map* v, const Map* s) {
+const char* forward(const StripeProblem* p, const MapView* x, const Stripes* k, const MapView* h, const MapView* v, const MapView* s) {
     return error_of([&] { sw::cuda::stripe_forward(*p, *x, *k, *h, *v, *s, 0, nullptr); });
 }
 
-const char* fused(const StripeProblem* p, const Map* x, const Stripes* k, const void* bias, const Map* y) {
+const char* fused(const StripeProblem* p, const MapView* x, const Stripes* k, const void* bias, const MapView* y) {
     return error_of([&] { sw::cuda::stripe_fused(*p, *x, *k, bias, *y, 0, nullptr); });
 }
 
-const char* input_grad(const StripeProblem* p, const Map* h, const Map* v, const Map* s, const Stripes* k,
-                       const Map* x) {
+const char* input_grad(const StripeProblem* p, const MapView* h, const MapView* v, const MapView* s, const Stripes* k,
+                       const MapView* x) {
     return error_of([&] { sw::cuda::stripe_input_grad(*p, *h, *v, *s, *k, *x, 0, nullptr); });
 }
 
-const char* weight_grad(const StripeProblem* p, const Map* x, const Map* h, const Map* v, const Map* s,
+const char* weight_grad(const StripeProblem* p, const MapView* x, const MapView* h, const MapView* v, const MapView* s,
                         const Stripes* k) {
-    return error_of([&] { sw::cuda::stripe_weight_grad(*p, *x, *h, *v, *s, *k, 0, nullptr); });
+    return error_of([&] {
+        // Of just the size that was asked for, so that a sanitizer or the allocator notices a byte more; NaN at first.
+        const int64_t bytes = sw::cuda::weight_grad_workspace(*p, 0);
+        const std::unique_ptr<char[]> workspace(new char[bytes]);
+        std::memset(workspace.get(), 0xff, bytes);
+        sw::cuda::stripe_weight_grad(*p, *x, *h, *v, *s, *k, workspace.get(), 0, nullptr);
+    });
 }
 
-cudaError_t cudaGetDevice(int* device) {
-    *device = 0;
-    return cudaSuccess;
+const char* why_not_usable(int error) {
+    attributes_error = static_cast<cudaError_t>(error);
+    message = sw::cuda::usable(0);
+    return message.c_str();
 }
+
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     const bool multiprocessors = attribute == cudaDevAttrMultiProcessorCount;
     *value = multiprocessors ? emulator::device.multiprocessors : emulator::device.shared_bytes;
     return cudaSuccess;
 }
-const char* cudaGetErrorString(cudaError_t) { return "emulated error"; }
-cudaError_t cudaMemPoolCreate(cudaMemPool_t*, const cudaMemPoolProps*) { return cudaSuccess; }
-cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
-cudaError_t cudaMallocFromPoolAsync(void** data, size_t bytes, cudaMemPool_t, cudaStream_t) {
-    *data = std::malloc(bytes);
-    std::memset(*data, 0xff, bytes);
-    return cudaSuccess;
+const char* cudaGetErrorString(cudaError_t error) {
+    return error == attributes_error ? "emulated error of the attributes" : "emulated error";
 }
-cudaError_t cudaFreeAsync(void* data, cudaStream_t) {
-    std::free(data);
-    return cudaSuccess;
-}
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) { return attributes_error; }
 cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t) {
     std::memset(data, value, bytes);
     return cudaSuccess;

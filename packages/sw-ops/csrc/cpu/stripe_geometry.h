@@ -1,23 +1,11 @@
 // A kernel as lines of taps, and the maps it meets as lines in the same direction.
 #pragma once
-#include "lines.h"
+#include "plane.h"
 
 namespace sw::cpu::SW_INSTRUCTION_SET {
 
-// One block of channels of an image: a number per channel at each of its positions.
-template <class T>
-struct Image {
-    T* data;
-    int64_t row_step, column_step;
-};
-
-template <class T>
-Image<T> same_everywhere(Vector<T>* vector) {
-    return {reinterpret_cast<T*>(vector), 0, 0};
-}
-
 // A depthwise kernel of `thickness` lines of `length` taps, on maps of `count` lines of `extent` positions.
-struct Stripe {
+struct StripeGeometry {
     bool vertical;                  // the direction of its lines on a map
     int64_t count, extent;
     int64_t length, anchor;         // along the lines
@@ -25,7 +13,7 @@ struct Stripe {
     int64_t first, across, along;   // where the taps lie among each channel's
 
     // The stripe of the transposed convolution.
-    Stripe transposed() const {
+    StripeGeometry transposed() const {
         return {vertical, count, extent, length, length - 1 - anchor, thickness, thickness - 1 - centre,
                 size() - 1, -across, -along};
     }
@@ -33,27 +21,27 @@ struct Stripe {
     int64_t size() const { return thickness * length; }
 
     template <class T>
-    Plane<T> taps(Vector<T>* packed) const {
+    LinesView<T> taps(Vector<T>* packed) const {
         return {reinterpret_cast<T*>(packed + first), across * lanes<T>, along * lanes<T>, thickness, nullptr};
     }
 
     template <class T>
-    Plane<T> plane(const Image<T>& image, Vector<T>* outside) const {
-        const int64_t r = image.row_step, q = image.column_step;
-        return {image.data, vertical ? q : r, vertical ? r : q, count, reinterpret_cast<T*>(outside)};
+    LinesView<T> lines(const PlaneView<T>& plane, Vector<T>* outside) const {
+        const int64_t r = plane.row_step, q = plane.column_step;
+        return {plane.data, vertical ? q : r, vertical ? r : q, count, reinterpret_cast<T*>(outside)};
     }
 };
 
-inline Stripe horizontal_stripe(const StripeProblem& p) {
+inline StripeGeometry horizontal_geometry(const StripeProblem& p) {
     return {false, p.height, p.width, p.length, p.anchor, p.thickness, p.thickness / 2, 0, p.length, 1};
 }
 
-inline Stripe vertical_stripe(const StripeProblem& p) {
+inline StripeGeometry vertical_geometry(const StripeProblem& p) {
     return {true, p.width, p.height, p.length, p.anchor, p.thickness, p.thickness / 2, 0, 1, p.thickness};
 }
 
 // The square kernel is a stripe as long as it is thick.
-inline Stripe square_stripe(const StripeProblem& p) {
+inline StripeGeometry square_geometry(const StripeProblem& p) {
     return {false, p.height, p.width, p.thickness, p.thickness / 2, p.thickness, p.thickness / 2, 0, p.thickness, 1};
 }
 

@@ -1,44 +1,31 @@
-// Working memory, and lines of vectors in it or in a tensor.
+// A plane is one block of channels of an image, a vector of channels at each position: as rows and columns, as lines in
+// one of the two directions, and in memory of its own.
 #pragma once
 #include "../stripe.h"
-#include "pack.h"
+#include "arena.h"
 
 namespace sw::cpu::SW_INSTRUCTION_SET {
 
-// Cuts a block of memory into aligned arrays. What lives in one is made twice: without memory, to learn how much is
-// wanted, then with it.
-class Arena {
-public:
-    explicit Arena(void* memory = nullptr) : memory_(static_cast<char*>(memory)) {}
-
-    template <class T>
-    T* take(int64_t count) {
-        T* const array = memory_ ? reinterpret_cast<T*>(memory_ + used_) : nullptr;
-        used_ += ceil_divide(count * static_cast<int64_t>(sizeof(T)), 64) * 64;
-        return array;
-    }
-
-    bool measures() const { return !memory_; }
-    size_t used() const { return static_cast<size_t>(used_); }
-
-private:
-    char* memory_;
-    int64_t used_ = 0;
+// One block of channels of an image: a number per channel at each of its positions.
+template <class T>
+struct PlaneView {
+    T* data;
+    int64_t row_step, column_step;
 };
 
 template <class T>
-void clear(Vector<T>* array, int64_t count) {
-    for (int64_t k = 0; k < count; ++k) array[k] = Vector<T>{};
+PlaneView<T> same_everywhere(Vector<T>* vector) {
+    return {reinterpret_cast<T*>(vector), 0, 0};
 }
 
 // Vectors at a step of so many numbers.
 template <class T>
-struct Line {
+struct LineView {
     T* data;
     int64_t step;
 
     T* at(int64_t position) const { return data + position * step; }
-    Line from(int64_t position) const { return {at(position), step}; }
+    LineView from(int64_t position) const { return {at(position), step}; }
 
     SW_INLINE T* next() {
         T* const here = data;
@@ -49,14 +36,14 @@ struct Line {
     template <int Count>
     SW_INLINE void load(Vector<T> (&to)[Count]) const {
         unroll<Count>([&](auto i) SW_INLINE_LAMBDA {
-            to[decltype(i)::value] = SW_INSTRUCTION_SET::load(at(decltype(i)::value));
+            to[i] = SW_INSTRUCTION_SET::load(at(i));
         });
     }
 
     template <int Count>
     SW_INLINE void store(const Vector<T> (&from)[Count]) const {
         unroll<Count>([&](auto i) SW_INLINE_LAMBDA {
-            SW_INSTRUCTION_SET::store(at(decltype(i)::value), from[decltype(i)::value]);
+            SW_INSTRUCTION_SET::store(at(i), from[i]);
         });
     }
 
@@ -64,7 +51,7 @@ struct Line {
     template <int Count>
     SW_INLINE void prefetch_to_write() const {
         unroll<Count>([&](auto i) SW_INLINE_LAMBDA {
-            T* const first = at(decltype(i)::value);
+            T* const first = at(i);
             __builtin_prefetch(first, 1);
             __builtin_prefetch(first + lanes<T> - 1, 1);
         });
@@ -73,18 +60,18 @@ struct Line {
 
 // One block of channels of an image or of a kernel: its lines in one of the two directions, wherever they lie.
 template <class T>
-struct Plane {
+struct LinesView {
     T* data;
     int64_t across, along;  // steps from line to line, and along a line
     int64_t count;          // of lines
     T* outside;             // the vector that stands for all of a line beyond them
 
     // What lies from a position of each line on.
-    Plane from(int64_t position) const { return {data + position * along, across, along, count, outside}; }
+    LinesView from(int64_t position) const { return {data + position * along, across, along, count, outside}; }
 
     bool inside(int64_t k) const { return 0 <= k && k < count; }
 
-    Line<T> line(int64_t k) const {
+    LineView<T> line(int64_t k) const {
         if (!inside(k)) return {outside, 0};
         return {data + k * across, along};
     }
@@ -110,6 +97,47 @@ private:
     PaddedLines(int64_t stride, Vector<T>* data) : stride_(stride), data_(data) {}
 
     int64_t stride_;
+    Vector<T>* data_;
+};
+
+// Memory for a block of an image, for where the tensor does not hold it as vectors of its channels.
+template <class T>
+class PlaneBuffer {
+public:
+    PlaneBuffer(Arena& arena, const StripeProblem& problem)
+        : width_(problem.width), data_(arena.take<Vector<T>>(problem.height * problem.width)) {}
+
+    PlaneView<T> view() const { return {reinterpret_cast<T*>(data_), width_ * lanes<T>, lanes<T>}; }
+
+    template <class Storage>
+    PlaneView<T> read(const BlockView<const Storage>& tensor) const {
+        if (in_place(tensor)) return {numbers(tensor), tensor.row_stride, tensor.column_stride};
+        pack(tensor, data_);
+        return view();
+    }
+
+    // f(image to write)
+    template <class Storage, class F>
+    void write(const BlockView<Storage>& tensor, F f) const {
+        if (in_place(tensor)) return f({numbers(tensor), tensor.row_stride, tensor.column_stride});
+        f(view());
+        unpack(data_, tensor);
+    }
+
+private:
+    template <class Storage>
+    static bool in_place(const BlockView<Storage>& tensor) {
+        return std::is_same_v<std::remove_const_t<Storage>, T> && tensor.channel_stride == 1 &&
+               tensor.channels == lanes<T>;
+    }
+
+    // Images are not written through when they are inputs.
+    template <class Storage>
+    static T* numbers(const BlockView<Storage>& tensor) {
+        return reinterpret_cast<T*>(const_cast<std::remove_const_t<Storage>*>(tensor.data));
+    }
+
+    int64_t width_;
     Vector<T>* data_;
 };
 

@@ -1,7 +1,7 @@
 // Convolutions that keep a tile of outputs in registers while all that they are made of passes by, without transforms.
 #pragma once
 #include "correlation.h"
-#include "orientation.h"
+#include "stripe_geometry.h"
 
 namespace sw::cpu::SW_INSTRUCTION_SET {
 
@@ -9,8 +9,8 @@ namespace sw::cpu::SW_INSTRUCTION_SET {
 // any position over the whole of its line.
 template <class T, int Width>
 struct DenseTile {
-    static void run(const Stripe& stripe, const Vector<T>* taps, const Plane<T>& x, const Plane<T>& start,
-                    const Plane<T>& y, int64_t begin) {
+    static void run(const StripeGeometry& stripe, const Vector<T>* taps, const LinesView<T>& x, const LinesView<T>& start,
+                    const LinesView<T>& y, int64_t begin) {
         for (int64_t k = 0; k < stripe.count; ++k) {
             Vector<T> sum[Width];
             start.line(k).from(begin).load(sum);
@@ -18,14 +18,14 @@ struct DenseTile {
             if (y.inside(k + 1)) y.line(k + 1).from(begin).template prefetch_to_write<Width>();
             for (int64_t a = 0; a < stripe.thickness; ++a) {
                 if (!x.inside(k + a - stripe.centre)) continue;
-                const Line<T> from = x.line(k + a - stripe.centre);
+                const LineView<T> from = x.line(k + a - stripe.centre);
                 const Vector<T>* const first = taps + a * stripe.length + stripe.anchor - begin;
                 int64_t p = 0;
                 for (; p + Width <= stripe.extent; p += Width) add_toeplitz(sum, from.from(p), first + p);
                 for (; p < stripe.extent; ++p) {
                     const Vector<T> in = SW_INSTRUCTION_SET::load(from.at(p));
                     unroll<Width>([&](auto i) SW_INLINE_LAMBDA {
-                        sum[decltype(i)::value] += in * first[p - decltype(i)::value];
+                        sum[i] += in * first[p - i];
                     });
                 }
             }
@@ -36,16 +36,16 @@ struct DenseTile {
 private:
     // A square piece of the Toeplitz matrix that a line of taps is: as many x as outputs stay in registers while its
     // taps pass by, each loaded once.
-    static SW_INLINE void add_toeplitz(Vector<T> (&sum)[Width], const Line<T>& from, const Vector<T>* taps) {
+    static SW_INLINE void add_toeplitz(Vector<T> (&sum)[Width], const LineView<T>& from, const Vector<T>* taps) {
         Vector<T> in[Width];
         from.load(in);
         unroll<2 * Width - 1>([&](auto step) SW_INLINE_LAMBDA {
-            constexpr int distance = decltype(step)::value - (Width - 1);
+            constexpr int distance = step - (Width - 1);
             Vector<T> tap = taps[distance];
             keep_in_order(tap);
             unroll<Width>([&](auto i) SW_INLINE_LAMBDA {
-                constexpr int q = decltype(i)::value + distance;
-                if constexpr (0 <= q && q < Width) sum[decltype(i)::value] += in[q] * tap;
+                constexpr int q = i + distance;
+                if constexpr (0 <= q && q < Width) sum[i] += in[q] * tap;
             });
         });
     }
@@ -54,18 +54,18 @@ private:
 // The same for a 3x3 kernel, whose taps stay in registers.
 template <class T, int Width>
 struct SquareTile {
-    static void run(const Stripe& stripe, const Vector<T>* taps, const Plane<T>& x, const Plane<T>& start,
-                    const Plane<T>& y, int64_t begin) {
+    static void run(const StripeGeometry& stripe, const Vector<T>* taps, const LinesView<T>& x, const LinesView<T>& start,
+                    const LinesView<T>& y, int64_t begin) {
         for (int64_t k = 0; k < stripe.count; ++k) {
             Vector<T> sum[Width];
             start.line(k).from(begin).load(sum);
             for (int a = 0; a < 3; ++a) {
                 if (!x.inside(k + a - 1)) continue;
-                const Line<T> from = x.line(k + a - 1).from(begin);
+                const LineView<T> from = x.line(k + a - 1).from(begin);
                 const Vector<T> tap[3] = {taps[3 * a], taps[3 * a + 1], taps[3 * a + 2]};
                 if (begin > 0) sum[0] += tap[0] * SW_INSTRUCTION_SET::load(from.at(-1));
                 unroll<Width>([&](auto i) SW_INLINE_LAMBDA {
-                    constexpr int q = decltype(i)::value;
+                    constexpr int q = i;
                     const Vector<T> in = SW_INSTRUCTION_SET::load(from.at(q));
                     if constexpr (q > 0) sum[q - 1] += tap[2] * in;
                     sum[q] += tap[1] * in;
@@ -79,10 +79,10 @@ struct SquareTile {
 };
 
 template <class T, template <class, int> class Tile>
-class DirectConvolution {
+class TileConvolution {
 public:
     template <class Scheme>
-    DirectConvolution(Arena& arena, const Scheme&, const Stripe& stripe, int64_t blocks)
+    TileConvolution(Arena& arena, const Scheme&, const StripeGeometry& stripe, int64_t blocks)
         : stripe_(stripe), taps_(arena.take<Vector<T>>(blocks * stripe.size())) {}
 
     int64_t size() const { return stripe_.size(); }
@@ -90,19 +90,19 @@ public:
     void set_kernel(int64_t block, Vector<T>* packed) const {
         Vector<T>* to = taps_ + block * size();
         for (int64_t a = 0; a < stripe_.thickness; ++a) {
-            Line<T> line = stripe_.taps<T>(packed).line(a);
+            LineView<T> line = stripe_.taps<T>(packed).line(a);
             for (int64_t m = 0; m < stripe_.length; ++m) *to++ = load(line.next());
         }
     }
 
     // y = start + kernel * x
-    void run(int64_t block, const Image<T>& x, const Image<T>& start, const Image<T>& y) const {
+    void run(int64_t block, const PlaneView<T>& x, const PlaneView<T>& start, const PlaneView<T>& y) const {
         const int64_t tiles = ceil_divide(stripe_.extent, max_tile);
         for (int64_t k = 0; k < tiles; ++k) {
             const int64_t begin = stripe_.extent * k / tiles, width = stripe_.extent * (k + 1) / tiles - begin;
             const auto run = of_width(width, std::make_integer_sequence<int, max_tile>{});
-            run(stripe_, taps_ + block * size(), stripe_.plane<T>(x, nullptr), stripe_.plane<T>(start, nullptr),
-                stripe_.plane<T>(y, nullptr), begin);
+            run(stripe_, taps_ + block * size(), stripe_.lines<T>(x, nullptr), stripe_.lines<T>(start, nullptr),
+                stripe_.lines<T>(y, nullptr), begin);
         }
     }
 
@@ -113,7 +113,7 @@ private:
         return functions[width - 1];
     }
 
-    Stripe stripe_;
+    StripeGeometry stripe_;
     Vector<T>* taps_;
 };
 

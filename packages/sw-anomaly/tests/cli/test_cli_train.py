@@ -29,7 +29,24 @@ def test_an_interrupted_training_is_continued(run, tiny_root, tmp_path, monkeypa
     result = run("train", "--category", "disc", "--data", tiny_root)
     assert result.exit_code == 0, result.output
     assert "Continuing the interrupted training" in result.stderr
-    assert [path.name for path in (tmp_path / "runs" / "disc").iterdir()] == ["001"]
+    assert [path.name for path in (tmp_path / "runs" / "disc").glob("0*")] == ["001"]
+
+
+def test_two_trainings_at_once_do_not_share_a_folder(run, tiny_root, tmp_path, monkeypatch):
+    from sw_anomaly.methods.unet import training
+
+    fit, others = training._train_epoch, []
+
+    def train_and_be_joined(*given):
+        if not others:
+            others.append(run("train", "--category", "disc", "--data", tiny_root))
+        fit(*given)
+
+    monkeypatch.setattr(training, "_train_epoch", train_and_be_joined)
+    assert run("train", "--category", "disc", "--data", tiny_root).exit_code == 0
+    assert "001: process" in refusal(others[0])
+    assert "is writing there" in refusal(others[0])
+    assert [path.name for path in (tmp_path / "runs" / "disc").glob("0*")] == ["001"]
 
 
 @pytest.mark.parametrize(

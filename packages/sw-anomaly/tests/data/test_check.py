@@ -38,9 +38,7 @@ def test_all_masks_of_another_size_are_named(look, tiny_root):
     for number in range(2):
         mask = np.full((32, 48), 255, dtype=np.uint8)
         save(tiny_root / "disc" / "ground_truth" / "spot" / f"00{number}_mask.png", mask)
-    with pytest.raises(
-        InputError, match=r"2 masks not of the size.*000_mask\.png is 48x32, its image 64x64, .*001_"
-    ):
+    with pytest.raises(InputError, match=r"2 masks not of the size.*000_mask\.png is 48x32, its image 64x64, .*001_"):
         refuse(look())
 
 
@@ -63,9 +61,7 @@ def test_all_test_images_that_training_would_see_are_named(look, tiny_root):
 
 def test_an_image_that_is_said_to_be_good_and_defective_is_named(look, tiny_root):
     shutil.copy(tiny_root / "disc" / "test" / "spot" / "000.png", tiny_root / "disc" / "test" / "good" / "9.png")
-    with pytest.raises(
-        InputError, match=r"good/9\.png, .*spot/000\.png show the same, but are said to be good and d"
-    ):
+    with pytest.raises(InputError, match=r"good/9\.png, .*spot/000\.png show the same, but are said to be good and d"):
         refuse(look())
 
 

@@ -19,7 +19,7 @@ from sw_anomaly.data.manifest import digest_pixels
 from sw_anomaly.data.mvtec import GOOD, Category, LabelledImage, count, load_image, load_mask, some
 from sw_anomaly.progress import Progress, silent
 from sw_models.errors import InputError
-from sw_models.files import write_atomically
+from sw_models.files import make_folder, write_atomically
 
 MEMORY = ".checked.json"  # where facts are remembered, in the folder of a category's runs
 FORMAT = 1  # of that file
@@ -133,7 +133,7 @@ def _look(images: Sequence[LabelledImage], memory: Path, progress: Progress) -> 
                 progress("looking at every file", number, len(fresh))
         held = {stamps[path]: asdict(facts) for path, facts in known.items()}
         text = json.dumps({"format": FORMAT, "files": held})
-        memory.parent.mkdir(parents=True, exist_ok=True)
+        make_folder("--out", memory.parent)
         write_atomically(memory, lambda path: path.write_text(text + "\n", encoding="utf-8"))
     return {path: known[path] for path in files}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sw_anomaly.methods.unet.training import CHECKPOINT, TrainingConfig, is_unfinished, read_config
-from sw_models.errors import InputError
+from sw_models.files import make_folder
 
 
 def list_runs(folder: Path) -> list[Path]:
@@ -30,16 +30,13 @@ def new_run(folder: Path) -> Path:
     Raises:
         InputError: If no folder can be made there.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        while True:
-            last = max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0)
-            run = folder / f"{last + 1:03}"
-            with suppress(FileExistsError):  # another process was faster
-                run.mkdir()
-                return run
-    except OSError as error:
-        raise InputError(f"{folder}: got {error.strerror}, want a folder in which folders can be made") from error
+    make_folder("--out", folder)
+    while True:
+        last = max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0)
+        run = folder / f"{last + 1:03}"
+        with suppress(FileExistsError):  # another process was faster
+            run.mkdir()
+            return run
 
 
 def find_unfinished(folder: Path, config: TrainingConfig) -> Path | None:

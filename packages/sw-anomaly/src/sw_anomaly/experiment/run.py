@@ -24,7 +24,7 @@ from sw_anomaly.progress import Progress, silent
 from sw_anomaly.report.html import describe, write_sections
 from sw_anomaly.sample.write import is_synthetic
 from sw_models.errors import InputError
-from sw_models.files import write_atomically
+from sw_models.files import lock_folder, remove_half_written, write_atomically
 
 UNSUPERVISED = {"protocol": "unsupervised", "defects": 0, "known_type": None}
 Tell = Callable[[str], None]
@@ -94,7 +94,21 @@ def configure(images: Category, options: Mapping[str, Any]) -> TrainingConfig:
 def fit_run(
     images: Category, options: Mapping[str, Any], out: Path, progress: Progress, tell: Tell
 ) -> tuple[Path, float]:
-    """The folder of the finished training, and the seconds it took; an interrupted one is continued."""
+    """Fit a detector in a folder of its own; an interrupted training is continued.
+
+    Args:
+        images: The category.
+        options: Fields of ``TrainingConfig``; the others have their defaults.
+        out: Folder of runs.
+        progress: Told of each step.
+        tell: Told what is worth knowing.
+
+    Returns:
+        The run's folder, and the seconds it took.
+
+    Raises:
+        InputError: If another process is at this very training, or no folder can be made.
+    """
     config = configure(images, options)
     run = find_unfinished(out / images.name, config)
     if run is not None:
@@ -105,11 +119,15 @@ def fit_run(
     if protocol.name == "supervised":  # a defect that is shown may have a copy among the others
         check_unseen(split.test, (picture_digest(image.path) for image in (*split.train, *split.validation)))
     start = time.perf_counter()
-    try:
-        detector = methods.fit(split, config, run, progress)
-    except KeyboardInterrupt:
-        tell(f"Interrupted; the same command continues from the last complete epoch in {run}.")
-        raise
+    with lock_folder(run):
+        if (run / CHECKPOINT).is_file():  # the process that had it finished just now
+            return run, 0.0
+        remove_half_written(run)
+        try:
+            detector = methods.fit(split, config, run, progress)
+        except KeyboardInterrupt:
+            tell(f"Interrupted; the same command continues from the last complete epoch in {run}.")
+            raise
     tell(f"Alignment of {images.name}: {describe_alignment(detector)}")
     return run, time.perf_counter() - start
 

@@ -5,18 +5,32 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sw_anomaly.data.images import Intensity
 from sw_anomaly.data.splits import Protocol
-from sw_anomaly.detector import FORMAT, DetectorInfo, HeatMethod, TrainedDetector, calibrate, read_info, score
+from sw_anomaly.detector import FORMAT, Detector, DetectorInfo, read_info
+from sw_anomaly.methods.base import HeatMethod, score
+from sw_anomaly.methods.calibration import calibrate
 from sw_anomaly.preprocessing.pose import Crop
-from sw_anomaly.preprocessing.view import Framing
+from sw_anomaly.preprocessing.view import View
 from sw_models.errors import InputError
 
-FRAMING = Framing(100, Crop(96, 48, 3, (200.0, 201.0, 202.0)))
+VIEW = View(100, Crop(96, 48, 3, (200.0, 201.0, 202.0)))
 
 
-def describe(framing):
+def describe(view):
     return DetectorInfo(
-        "disc", "bright", "none", Protocol("supervised", 4, "dent"), 3, "digest", ("a", "b"), framing, "why", 0.4, 0.6
+        category="disc",
+        method="bank",
+        model="none",
+        protocol=Protocol("supervised", 4, "dent"),
+        seed=3,
+        training_images="digest",
+        seen=("a", "b"),
+        view=view,
+        intensity=Intensity(1023.0),
+        alignment="why",
+        image_threshold=0.4,
+        pixel_threshold=0.6,
     )
 
 
@@ -24,13 +38,12 @@ class Bright(HeatMethod):
     """Calls what is bright defective."""
 
     def __init__(self, image_size=128):
+        super().__init__()
         self.image_size = image_size
+        self.nothing = torch.nn.Buffer(torch.zeros(1))
 
     def heat(self, view):
-        return view.mean(axis=2, dtype=np.float32) / 255
-
-    def tensors(self):
-        return {"nothing": torch.zeros(1)}
+        return view.mean(dim=1, keepdim=True) / 255
 
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 90), (200, 130)])
@@ -38,7 +51,7 @@ def test_maps_lie_over_the_image_whatever_its_size(size):
     image = np.zeros((*size, 3), dtype=np.uint8)
     top, left, bottom, right = size[0] // 4, size[1] // 2, size[0] // 2, 3 * size[1] // 4
     image[top:bottom, left:right] = 255
-    detector = TrainedDetector(Bright(), describe(Framing(128)))
+    detector = Detector(Bright(), describe(View(128)))
     inspection = detector.inspect(image)
     assert inspection.map.shape == size
     assert inspection.map.dtype == np.float32
@@ -50,9 +63,9 @@ def test_maps_lie_over_the_image_whatever_its_size(size):
 
 
 def test_the_score_is_the_mean_of_the_highest_pixels():
-    heat = np.random.default_rng(0).random((300, 200), dtype=np.float32)
-    assert score(heat, 200) == pytest.approx(np.sort(heat.ravel())[-20:].mean())
-    assert score(heat[:3, :3], 200) == pytest.approx(heat[:3, :3].mean())  # smaller than what is to be averaged
+    heat = torch.rand(300, 200, generator=torch.Generator().manual_seed(0))
+    assert score(heat, 200).item() == pytest.approx(heat.flatten().sort().values[-20:].mean().item())
+    assert score(heat[:3, :3], 200).item() == pytest.approx(heat[:3, :3].mean().item())  # fewer than are to be averaged
     assert score(heat, 8) == heat.max()
 
 
@@ -66,10 +79,10 @@ def test_thresholds_separate_what_can_be_separated():
     assert thresholds.pixel_ap == 1
 
 
-@pytest.mark.parametrize("framing", [Framing(64), FRAMING])
-def test_all_that_a_checkpoint_says_is_read_again(tmp_path, framing):
-    info = describe(framing)
-    TrainedDetector(Bright(), info).save(tmp_path / "checkpoint.safetensors")
+@pytest.mark.parametrize("view", [View(64), VIEW])
+def test_all_that_a_checkpoint_says_is_read_again(tmp_path, view):
+    info = describe(view)
+    Detector(Bright(), info).save(tmp_path / "checkpoint.safetensors")
     assert read_info(tmp_path / "checkpoint.safetensors") == info
     assert list(load_file(tmp_path / "checkpoint.safetensors")) == ["nothing"]
 
@@ -88,5 +101,5 @@ def test_a_file_of_another_kind_is_named(tmp_path):
 @pytest.mark.parametrize("metadata", [None, {"format": "theirs"}, {"format": FORMAT[:-1] + "1"}])
 def test_a_safetensors_file_of_another_program_or_version_is_named(tmp_path, metadata):
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors", metadata)
-    with pytest.raises(InputError, match=r"other\.safetensors holds something else.*is wanted"):
+    with pytest.raises(InputError, match=r"other\.safetensors holds something else.*want a checkpoint"):
         read_info(tmp_path / "other.safetensors")

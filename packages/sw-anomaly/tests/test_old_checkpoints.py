@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sw_anomaly.experiment.fit import load_detector
+from sw_anomaly.detector import load_detector
 
 from conftest import draw_nail
 

@@ -1,99 +1,72 @@
-"""A trained detector: what it says about one image, and the file that holds it.
-
-A detector frames an image (see ``framing``), lets its method heat up what looks defective, and decides. What methods
-have in common is here; what each makes of a view is in a file of its own.
-"""
+"""A trained detector: what it says about one image, and the file that holds it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
 
+from sw_anomaly.data.images import Intensity
 from sw_anomaly.data.splits import Protocol
-from sw_anomaly.metrics.ranking import rank_images, rank_pixels
+from sw_anomaly.methods.base import Inspection, Method
+from sw_anomaly.methods.ensemble import Ensemble
+from sw_anomaly.methods.patch_bank import PatchBank
+from sw_anomaly.methods.patchcore import PatchCore
+from sw_anomaly.methods.unet.method import UNetMethod
 from sw_anomaly.preprocessing.pose import Crop
-from sw_anomaly.preprocessing.view import Framing
+from sw_anomaly.preprocessing.view import View
 from sw_models.errors import InputError
 from sw_models.files import write_atomically
 
-FORMAT = "sw-anomaly-2"
-SMOOTHING = 0.008  # standard deviation of the Gaussian that smooths a map, in widths of the image
-SCORED_SHARE = 0.0005  # an image's score is the mean of its highest pixels, so many of a square of `image_size`
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What a detector says about an image: a score and a map of scores, float32 [H, W], none below 0."""
-
-    score: float
-    map: np.ndarray
-
-
-class Method(ABC):
-    """What tells defective from good places in the views of one category."""
-
-    @abstractmethod
-    def inspect(self, view: np.ndarray) -> Inspection:
-        """Inspect a view, uint8 [h, w, 3]; the map is of its size."""
-
-    @abstractmethod
-    def tensors(self) -> dict[str, Tensor]:
-        """All that has to be saved; no two share memory."""
-
-
-class HeatMethod(Method):
-    """A method whose score follows from its map, for images scaled to ``image_size``."""
-
-    image_size: int
-
-    @abstractmethod
-    def heat(self, view: np.ndarray) -> np.ndarray:
-        """How defective each place of a view, uint8 [h, w, 3], looks: float32 [h, w], none below 0."""
-
-    def inspect(self, view: np.ndarray) -> Inspection:
-        """Inspect a view: the score is the mean of the highest heat."""
-        heat = self.heat(view)
-        return Inspection(score(heat, self.image_size), heat)
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Scores from which an image or a pixel is called defective, and the pixels' average precision."""
-
-    image: float
-    pixel: float
-    pixel_ap: float
+FORMAT = "sw-anomaly-3"
+FORMER = "sw-anomaly-2"  # read as well: other names of tensors, no intensity, no checksum
+WANTED = "want a checkpoint.safetensors written by `sw-anomaly train`"
+PARTS: dict[str, Any] = {"unet": UNetMethod, "bank": PatchBank, "patchcore": PatchCore}
+METHODS = ("unet", "bank", "unet+bank", "patchcore")
 
 
 @dataclass(frozen=True)
 class DetectorInfo:
-    """What a checkpoint says besides its tensors."""
+    """What a checkpoint says besides its tensors.
+
+    Attributes:
+        category: Name of the category.
+        method: One of ``METHODS``.
+        model: The method's network, if it has one.
+        protocol: Who saw what.
+        seed: What all that was random followed from.
+        training_images: Digest of all good training images of the category, held-out ones included.
+        seen: The ``picture_digest`` of every image that fitting used.
+        view: How images come before the method.
+        intensity: The scale that images are read on.
+        alignment: What the images said about aligning the parts.
+        image_threshold: Images that score this much are called defective.
+        pixel_threshold: Pixels that score this much are called defective.
+    """
 
     category: str
     method: str
-    model: str  # the method's network, if it has one
+    model: str
     protocol: Protocol
     seed: int
-    training_images: str  # digest of all good training images of the category, held-out ones included
-    seen: tuple[str, ...]  # the `picture_digest` of every image that fitting used
-    framing: Framing
-    alignment: str  # what the images said about aligning the parts
+    training_images: str
+    seen: tuple[str, ...]
+    view: View
+    intensity: Intensity
+    alignment: str
     image_threshold: float
     pixel_threshold: float
 
 
-class TrainedDetector:
+class Detector:
     """A method for the views of one category, with thresholds."""
 
     def __init__(self, method: Method, info: DetectorInfo) -> None:
@@ -113,66 +86,140 @@ class TrainedDetector:
     @property
     def image_size(self) -> int:
         """Side in pixels to which images are scaled."""
-        return self.info.framing.image_size
+        return self.info.view.image_size
+
+    @property
+    def intensity(self) -> Intensity:
+        """The scale that images are read on."""
+        return self.info.intensity
 
     def inspect(self, image: np.ndarray) -> Inspection:
-        """Inspect an image, uint8 [H, W, 3] of any size."""
-        framed = self.info.framing.frame(image)
-        found = self.method.inspect(framed.pixels)
-        return Inspection(found.score, framed.put_back(found.map))
+        """Inspect an image.
+
+        Args:
+            image: Of any size, [H, W, 3] as ``load_image`` gives it.
+
+        Returns:
+            The score, and a map of the image's size.
+
+        Raises:
+            InputError: If the image is deeper than those of training, or the score is not finite.
+        """
+        viewed = self.info.view.apply(self.info.intensity.levels(image))
+        found = self.method.inspect(viewed.pixels)
+        return Inspection(found.score, viewed.put_back(found.map))
 
     def save(self, path: Path) -> None:
         """Write everything to one safetensors file, whole or not at all."""
+        tensors = {name: tensor.cpu() for name, tensor in self.method.state().items()}
         metadata = {"format": FORMAT, "info": json.dumps(asdict(self.info))}
-        write_atomically(path, lambda partial: save_file(self.method.tensors(), partial, metadata))
+        metadata["sha256"] = checksum(tensors, metadata)
+
+        def write(partial: Path) -> None:
+            try:
+                save_file(tensors, partial, metadata)
+            except SafetensorError as error:  # how it tells of a full disk
+                raise OSError(f"{path}: {error}") from error
+
+        write_atomically(path, write)
+
+
+def load_detector(path: Path | str) -> Detector:
+    """Read a checkpoint.
+
+    Args:
+        path: A ``checkpoint.safetensors`` that ``sw-anomaly train`` wrote.
+
+    Returns:
+        The detector, on the GPU if there is one.
+
+    Raises:
+        InputError: If the file is anything else, or is not as it was written.
+    """
+    path = Path(path)
+    metadata = _read_metadata(path)
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"checkpoint {path} is damaged ({error}); {WANTED}") from error
+    wanted = metadata.get("sha256")
+    found = checksum(state, metadata)
+    if found != wanted and not (wanted is None and metadata["format"] == FORMER):
+        raise InputError(f"checkpoint {path} is damaged: got SHA-256 {found}, want {wanted}")
+    broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        raise InputError(f"checkpoint {path}: got values that are not finite in {broken[0]!r}, want numbers")
+    info = _parse_info(metadata)
+    if info.method not in METHODS:
+        raise InputError(f"checkpoint {path}: got the method {info.method!r}, want one of {', '.join(METHODS)}")
+    if metadata["format"] == FORMER:
+        state = _rename_former(state, info.method)
+    try:
+        return Detector(_restore(info, state), info)
+    except InputError as error:
+        raise InputError(f"checkpoint {path} {error}") from error
 
 
 def read_info(path: Path) -> DetectorInfo:
     """The description in a checkpoint; raises ``InputError`` if the file is not one."""
-    wanted = "a checkpoint.safetensors written by `sw-anomaly train` is wanted"
+    return _parse_info(_read_metadata(path))
+
+
+def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over the names, types, shapes and values of tensors and over the metadata, but for a checksum in it."""
+    digest = hashlib.sha256(json.dumps({key: metadata[key] for key in sorted(metadata) if key != "sha256"}).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(memoryview(tensor.contiguous().numpy()))
+    return digest.hexdigest()
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
-        raise InputError(f"checkpoint {path} is not a file; {wanted}")
+        raise InputError(f"checkpoint {path} is not a file; {WANTED}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except SafetensorError as error:
-        raise InputError(f"checkpoint {path} is not a safetensors file ({error}); {wanted}") from error
-    if metadata.get("format") != FORMAT:
+        raise InputError(f"checkpoint {path} is not a safetensors file ({error}); {WANTED}") from error
+    if metadata.get("format") not in (FORMAT, FORMER):
         kind = metadata.get("format", "unknown")
-        raise InputError(f"checkpoint {path} holds something else (its format is {kind!r}); {wanted}")
+        raise InputError(f"checkpoint {path} holds something else (its format is {kind!r}); {WANTED}")
+    return metadata
+
+
+def _parse_info(metadata: Mapping[str, str]) -> DetectorInfo:
     info = json.loads(metadata["info"])
-    crop = info["framing"]["crop"]
-    crop = Crop(**{**crop, "ground": tuple(crop["ground"])}) if crop else None
-    framing = Framing(info["framing"]["image_size"], crop)
-    return DetectorInfo(
-        **{**info, "framing": framing, "protocol": Protocol(**info["protocol"]), "seen": tuple(info["seen"])}
-    )
+    view = info.pop("framing" if metadata["format"] == FORMER else "view")
+    crop = Crop(**{**view["crop"], "ground": tuple(view["crop"]["ground"])}) if view["crop"] else None
+    parsed = {
+        "view": View(view["image_size"], crop),
+        "intensity": Intensity(**info.get("intensity", {})),
+        "protocol": Protocol(**info["protocol"]),
+        "seen": tuple(info["seen"]),
+    }
+    return DetectorInfo(**{**info, **parsed})
 
 
-def default_device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _restore(info: DetectorInfo, state: dict[str, Tensor]) -> Method:
+    names = info.method.split("+")
+    if len(names) == 1:
+        return PARTS[info.method].from_state(state, info.model, info.view.image_size)
+    parts = {}
+    for name in names:
+        prefix = f"parts.{name}."
+        held = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+        parts[name] = PARTS[name].from_state(held, info.model, info.view.image_size)
+    return Ensemble(parts, state["units"].numpy())
 
 
-def smooth_map(maps: Tensor, image_size: int) -> Tensor:
-    """Maps [B, 1, h, w] smoothed by a Gaussian, of a width that is relative to the image's."""
-    sigma = SMOOTHING * image_size
-    return gaussian_blur(maps, 2 * math.ceil(3 * sigma) + 1, sigma)
-
-
-def score(heat: np.ndarray, image_size: int) -> float:
-    """The mean of the highest values in the heat, float32 [h, w], of a view."""
-    count = scored(heat.size, image_size)
-    return float(np.partition(heat.ravel(), -count)[-count:].mean())
-
-
-def scored(pixels: int, image_size: int) -> int:
-    """How many of the pixels of a view count for its score."""
-    return min(max(round(SCORED_SHARE * image_size**2), 1), pixels)
-
-
-def calibrate(inspections: Sequence[Inspection], masks: Sequence[np.ndarray]) -> Thresholds:
-    """The thresholds of highest F1 on inspected views and their masks, bool [h, w]."""
-    images = rank_images([inspection.score for inspection in inspections], [bool(mask.any()) for mask in masks])
-    pixels = rank_pixels([inspection.map for inspection in inspections], masks)
-    return Thresholds(images.f1_max()[1], pixels.f1_max()[1], pixels.average_precision())
+def _rename_former(state: dict[str, Tensor], method: str) -> dict[str, Tensor]:
+    """Tensors by the names that they have now."""
+    network = {"unet": "model.", "patchcore": "backbone.", "bank": ""}
+    whole = ("reference", "features", "units")
+    renamed = {}
+    for key, tensor in state.items():
+        part, _, name = key.rpartition("/")
+        prefix = "" if name in whole else network[part or method]
+        renamed[(f"parts.{part}." if part else "") + prefix + name] = tensor
+    return renamed

@@ -9,8 +9,9 @@ import pytest
 from sw_anomaly.data.manifest import digest, picture_digest
 from sw_anomaly.data.mvtec import read_category
 from sw_anomaly.data.splits import Protocol, make_split
+from sw_anomaly.detector import METHODS, load_detector
 from sw_anomaly.evaluation.evaluate import evaluate
-from sw_anomaly.experiment.fit import METHODS, fit, load_detector
+from sw_anomaly.experiment.fit import fit
 from sw_anomaly.methods.unet.training import CHECKPOINT, TrainingConfig
 from sw_models.errors import InputError
 
@@ -47,7 +48,7 @@ def test_each_method_is_fitted_saved_read_and_says_the_same_again(category, tmp_
     assert detector.image_threshold > 0
     assert detector.pixel_threshold > 0
     assert (detector.info.method, detector.info.model) == (method, MODELS[method])
-    assert detector.info.framing.crop is None
+    assert detector.info.view.crop is None
     assert set(detector.info.seen) == {picture_digest(image.path) for image in category.train}
     image = category.test[-1].load()[0]
     again = load_detector(tmp_path / "run" / CHECKPOINT)
@@ -67,8 +68,8 @@ def test_methods_that_are_not_trained_find_the_spots(category, tmp_path, method)
 def test_equal_seeds_give_equal_detectors(category, tmp_path, method):
     one, same = (fit_anew(category, configure(category, method), tmp_path / name) for name in ("one", "same"))
     assert one.info == same.info
-    for name, tensor in one.method.tensors().items():
-        assert tensor.equal(same.method.tensors()[name])
+    for name, tensor in one.method.state().items():
+        assert tensor.equal(same.method.state()[name])
 
 
 @pytest.mark.parametrize("protocol", [{"protocol": "supervised", "defects": 1}, {"protocol": "published"}])
@@ -88,12 +89,12 @@ def test_parts_that_lie_anyhow_are_aligned_unless_that_is_switched_off(tmp_path)
     nails = read_category(tmp_path / "data", "nail")
     config = replace(configure(nails, "unet"), method="auto", image_size=160)
     aligned = fit_anew(nails, config, tmp_path / "on")
-    assert aligned.info.framing.crop is not None
+    assert aligned.info.view.crop is not None
     assert "in one pose" in aligned.info.alignment
     assert aligned.info.method == "unet+bank"
     assert aligned.inspect(draw_nail(0.5)).map.shape == (160, 160)
     unaligned = fit_anew(nails, replace(config, align="off"), tmp_path / "off")
-    assert unaligned.info.framing.crop is None
+    assert unaligned.info.view.crop is None
     assert unaligned.info.method == "unet"
 
 
@@ -101,7 +102,7 @@ def test_checkpoints_of_unknown_methods_and_broken_ones_are_named(category, tmp_
     detector = fit_anew(category, configure(category, "unet"), tmp_path / "run")
     detector.info = replace(detector.info, method="magic")
     detector.save(tmp_path / "magic.safetensors")
-    with pytest.raises(InputError, match=r"magic\.safetensors is of the method 'magic'; one of unet, bank,"):
+    with pytest.raises(InputError, match=r"magic\.safetensors: got the method 'magic', want one of unet, bank,"):
         load_detector(tmp_path / "magic.safetensors")
     detector.info = replace(detector.info, method="unet", model="vanilla")
     detector.save(tmp_path / "other.safetensors")

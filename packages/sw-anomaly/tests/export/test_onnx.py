@@ -6,14 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sw_anomaly.detector import TrainedDetector
+from sw_anomaly.data.images import Intensity
+from sw_anomaly.detector import Detector
 from sw_anomaly.export.onnx import OUTPUTS, check_file, export_detector
-from sw_anomaly.methods.ensemble import Combined
+from sw_anomaly.methods.ensemble import Ensemble
 from sw_anomaly.methods.patch_bank import PatchBank
-from sw_anomaly.methods.unet.method import IN_CHANNELS, Segmenter
+from sw_anomaly.methods.unet.method import IN_CHANNELS, UNetMethod
 from sw_anomaly.methods.unet.networks import create_model
 from sw_anomaly.preprocessing.pose import Crop
-from sw_anomaly.preprocessing.view import Framing
+from sw_anomaly.preprocessing.view import View
 from sw_models.errors import InputError
 
 from conftest import draw_nail, refusal
@@ -24,9 +25,15 @@ CROP = Crop(48, 32, 3, (210.0, 210.0, 210.0))
 
 def decide(means, **changes):
     """A detector by these means; what a checkpoint says besides what export needs is left out."""
-    info = {"category": "nail", "method": "unet+bank", "model": "swnano", "framing": Framing(SIZE, CROP)}
+    info = {
+        "category": "nail",
+        "method": "unet+bank",
+        "model": "swnano",
+        "view": View(SIZE, CROP),
+        "intensity": Intensity(),
+    }
     thresholds = {"image_threshold": 3.0, "pixel_threshold": 2.0}
-    return TrainedDetector(means, SimpleNamespace(**{**info, **thresholds, **changes}))
+    return Detector(means, SimpleNamespace(**{**info, **thresholds, **changes}))
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +42,9 @@ def detector():
     model = create_model("swnano", IN_CHANNELS, 0)
     model.head.weight.data *= 120
     model.head.bias.data.zero_()
-    views = np.random.default_rng(0).integers(0, 256, (2, *Framing(SIZE, CROP).shape, 3), dtype=np.uint8)
-    parts = {"unet": Segmenter(model, views[0], SIZE), "bank": PatchBank.fit(views, SIZE, seed=0)}
-    return decide(Combined(parts, np.array([0.5, 4], dtype=np.float32)))
+    views = np.random.default_rng(0).integers(0, 256, (2, *View(SIZE, CROP).shape, 3), dtype=np.uint8)
+    parts = {"unet": UNetMethod(model, views[0], SIZE), "bank": PatchBank.fit(views, SIZE, seed=0)}
+    return decide(Ensemble(parts, np.array([0.5, 4], dtype=np.float32)))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +86,7 @@ def test_the_file_alone_decides_as_the_detector_does(detector, exported):
 @pytest.mark.usefixtures("exporter")
 def test_images_that_are_not_aligned_are_scaled(tmp_path):
     views = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
-    bank = decide(PatchBank.fit(views[:2], SIZE, seed=0), method="bank", framing=Framing(SIZE))
+    bank = decide(PatchBank.fit(views[:2], SIZE, seed=0), method="bank", view=View(SIZE))
     assert export_detector(bank, tmp_path / "noise.onnx").images == 3
     assert_agreement(tmp_path / "noise.onnx", bank, [views[2], views[2, :50], draw_nail(1.0)])
 
@@ -92,6 +99,7 @@ def test_the_file_says_what_it_is(exported):
         "category": "nail",
         "method": "unet+bank",
         "model": "swnano",
+        "white": 255,
         "image_threshold": 3.0,
         "pixel_threshold": 2.0,
     }
@@ -115,7 +123,7 @@ def test_without_its_extra_it_says_what_to_install(detector, tmp_path, monkeypat
 
 
 def test_the_command_writes_a_file_once(run, detector, exported, tmp_path, monkeypatch):
-    monkeypatch.setattr("sw_anomaly.experiment.fit.load_detector", lambda path: detector)
+    monkeypatch.setattr("sw_anomaly.detector.load_detector", lambda path: detector)
     monkeypatch.setattr("sw_anomaly.export.onnx._write", lambda *given: given[-1].write_bytes(exported.read_bytes()))
     result = run("export", "any", tmp_path / "disc.onnx")
     assert result.exit_code == 0, result.output

@@ -1,21 +1,20 @@
-"""Combined methods: scores and maps add up in units of what each says about good views."""
+"""Ensembles: scores and maps add up in units of what each says about good views."""
 
 import numpy as np
 import pytest
+import torch
 
-from sw_anomaly.detector import HeatMethod, Inspection
-from sw_anomaly.methods.ensemble import Combined, add, find_units
+from sw_anomaly.methods.base import HeatMethod, Inspection
+from sw_anomaly.methods.ensemble import Ensemble, add, find_units
 
 
 class Constant(HeatMethod):
     def __init__(self, value):
+        super().__init__()
         self.image_size, self.value = 8, value
 
     def heat(self, view):
-        return np.full(view.shape[:2], self.value, dtype=np.float32)
-
-    def tensors(self):
-        return {}
+        return torch.full((1, 1, *view.shape[2:]), self.value)
 
 
 def test_a_unit_is_what_nine_in_ten_good_views_do_not_reach():
@@ -26,7 +25,7 @@ def test_a_unit_is_what_nine_in_ten_good_views_do_not_reach():
 
 def test_scores_and_maps_add_up_in_their_units():
     view, units = np.zeros((8, 6, 3), dtype=np.uint8), np.array([0.5, 4], dtype=np.float32)
-    found = Combined({"one": Constant(1.0), "other": Constant(2.0)}, units).inspect(view)
+    found = Ensemble({"one": Constant(1.0), "other": Constant(2.0)}, units).inspect(view)
     assert found.score == pytest.approx(1 / 0.5 + 2 / 4)
     np.testing.assert_allclose(found.map, np.full((8, 6), 2.5))
     assert found.map.dtype == np.float32

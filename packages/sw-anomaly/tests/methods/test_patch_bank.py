@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sw_anomaly.methods import base
 from sw_anomaly.methods import patch_bank as bank
 from sw_anomaly.methods.patch_bank import PatchBank
 
@@ -27,7 +28,7 @@ def components(view, filters):
 def test_heat_is_the_distance_to_the_nearest_good_patch_near_the_place(views, monkeypatch):
     monkeypatch.setattr(bank, "TILE", 1)  # larger ones look a little farther
     monkeypatch.setattr(bank, "COMPARED", 1)
-    monkeypatch.setattr(bank, "smooth_map", lambda maps, size: maps)
+    monkeypatch.setattr(base, "smooth_map", lambda maps, size: maps)
     fitted = PatchBank.fit(views[:3], 48, seed=0)
     good = np.stack([components(view, fitted.filters) for view in views[:3]])
     seen = components(views[4], fitted.filters)
@@ -38,26 +39,26 @@ def test_heat_is_the_distance_to_the_nearest_good_patch_near_the_place(views, mo
     full = torch.nn.functional.interpolate(
         torch.from_numpy(expected)[None, None], scale_factor=2, mode="bilinear", align_corners=False
     )
-    heat = fitted.heat(views[4])
+    heat = fitted.inspect(views[4]).map
     assert heat.dtype == np.float32
     np.testing.assert_allclose(heat, full[0, 0].numpy(), atol=5e-3)
 
 
 def test_larger_tiles_look_farther_but_never_find_less(views, monkeypatch):
     fitted = PatchBank.fit(views[:3], 48, seed=0)
-    wide = fitted.heat(views[4])
+    wide = fitted.inspect(views[4]).map
     monkeypatch.setattr(bank, "TILE", 1)
-    assert (wide <= fitted.heat(views[4]) + 1e-4).all()
+    assert (wide <= fitted.inspect(views[4]).map + 1e-4).all()
 
 
 def test_what_is_odd_is_hot_and_what_was_seen_is_cold(views):
     fitted = PatchBank.fit(views, 48, seed=0)
     odd = views[0].copy()
     odd[20:30, 10:20] = 255
-    heat = fitted.heat(odd)
+    heat = fitted.inspect(odd).map
     row, column = np.unravel_index(heat.argmax(), heat.shape)
     assert (row, column) == pytest.approx((25, 15), abs=5)
-    assert fitted.heat(views[0]).max() < 0.1 * heat.max()
+    assert fitted.inspect(views[0]).map.max() < 0.1 * heat.max()
 
 
 def test_the_bank_keeps_within_its_memory(views, monkeypatch):
@@ -70,6 +71,8 @@ def test_the_bank_keeps_within_its_memory(views, monkeypatch):
 
 def test_odd_sizes_and_loading(views):
     fitted = PatchBank.fit(views[:, :47, :39], 48, seed=0)
-    heat = fitted.heat(views[4, :47, :39])
+    heat = fitted.inspect(views[4, :47, :39]).map
     assert heat.shape == (47, 39)
-    np.testing.assert_array_equal(PatchBank.from_tensors(fitted.tensors(), "none", 48).heat(views[4, :47, :39]), heat)
+    np.testing.assert_array_equal(
+        PatchBank.from_state(fitted.state(), "none", 48).inspect(views[4, :47, :39]).map, heat
+    )

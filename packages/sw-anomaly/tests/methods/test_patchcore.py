@@ -6,8 +6,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from sw_anomaly.methods import patchcore
-from sw_anomaly.methods.patchcore import PatchCore, choose_core_set, create_backbone
+from sw_anomaly.methods import base
+from sw_anomaly.methods.patchcore import FeatureExtractor, PatchCore, choose_core_set, create_backbone
 from sw_models.errors import InputError
 
 VIEWS = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), dtype=np.uint8)
@@ -18,8 +18,13 @@ def backbone():
     return create_backbone("resnet10t", None, seed=0)
 
 
+@torch.no_grad()
+def extract(backbone, view):
+    return FeatureExtractor(backbone)(torch.from_numpy(view).permute(2, 0, 1)[None].float())[0].permute(1, 2, 0)
+
+
 def test_features_are_both_levels_averaged_over_neighbours_on_the_finer_grid(backbone):
-    found = patchcore._features(backbone, VIEWS[0])
+    found = extract(backbone, VIEWS[0])
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     image = torch.from_numpy((VIEWS[0] / 255 - mean) / std).permute(2, 0, 1)[None].float()
     with torch.no_grad():
@@ -31,14 +36,14 @@ def test_features_are_both_levels_averaged_over_neighbours_on_the_finer_grid(bac
 
 
 def test_heat_is_the_distance_to_the_nearest_good_feature(backbone, monkeypatch):
-    monkeypatch.setattr(patchcore, "smooth_map", lambda maps, size: maps)
+    monkeypatch.setattr(base, "smooth_map", lambda maps, size: maps)
     fitted = PatchCore.fit(backbone, VIEWS[:2], 96, seed=0)
-    good = torch.cat([patchcore._features(backbone, view).flatten(0, 1) for view in VIEWS[:2]])
+    good = torch.cat([extract(backbone, view).flatten(0, 1) for view in VIEWS[:2]])
     assert len(fitted.features) == len(good)  # few enough to keep all
-    expected = torch.cdist(patchcore._features(backbone, VIEWS[2]).flatten(0, 1), good).amin(1).reshape(1, 1, 8, 12)
+    expected = torch.cdist(extract(backbone, VIEWS[2]).flatten(0, 1), good).amin(1).reshape(1, 1, 8, 12)
     expected = torch.nn.functional.interpolate(expected, (64, 96), mode="bilinear", align_corners=False)[0, 0]
-    np.testing.assert_allclose(fitted.heat(VIEWS[2]), expected.numpy(), rtol=1e-3, atol=1e-3)
-    assert fitted.heat(VIEWS[0]).max() < 0.01 * fitted.heat(VIEWS[2]).max()
+    np.testing.assert_allclose(fitted.inspect(VIEWS[2]).map, expected.numpy(), rtol=1e-3, atol=1e-3)
+    assert fitted.inspect(VIEWS[0]).map.max() < 0.01 * fitted.inspect(VIEWS[2]).map.max()
 
 
 def test_the_core_set_leaves_no_group_out():
@@ -53,10 +58,10 @@ def test_the_core_set_leaves_no_group_out():
 
 def test_saving_and_loading_changes_nothing(backbone):
     fitted = PatchCore.fit(backbone, VIEWS[:2], 96, seed=0)
-    loaded = PatchCore.from_tensors(fitted.tensors(), "resnet10t", 96)
-    np.testing.assert_allclose(loaded.heat(VIEWS[2]), fitted.heat(VIEWS[2]), rtol=1e-4, atol=1e-4)
+    loaded = PatchCore.from_state(fitted.state(), "resnet10t", 96)
+    np.testing.assert_allclose(loaded.inspect(VIEWS[2]).map, fitted.inspect(VIEWS[2]).map, rtol=1e-4, atol=1e-4)
     with pytest.raises(InputError, match="does not hold the weights of the backbone 'shiftwise_pico'"):
-        PatchCore.from_tensors(fitted.tensors(), "shiftwise_pico", 96)
+        PatchCore.from_state(fitted.state(), "shiftwise_pico", 96)
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "shiftwise_pico"])

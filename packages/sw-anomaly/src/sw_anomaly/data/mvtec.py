@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from sw_anomaly.data.images import IMAGE_SUFFIXES, load_image, load_mask
 from sw_models.errors import InputError
 
 GOOD = "good"
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 NAMED_AT_MOST = 5  # files in one message
 MASK_WORDS = re.compile(  # what a mask's name may have after its image's
     r"[ ._-]*(masks?|gt|ground[ ._-]?truth|labels?|seg|segmentation|annotations?)$"
@@ -48,7 +47,7 @@ class LabelledImage:
         return self.kind == GOOD
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
-        """The image, uint8 [H, W, 3], and its mask, bool [H, W] (all False without a mask file)."""
+        """The image, [H, W, 3] as ``load_image`` gives it, and its mask, bool [H, W]; all False without a mask file."""
         image = load_image(self.path)
         if self.mask_path is None:
             return image, np.zeros(image.shape[:2], dtype=bool)
@@ -192,57 +191,6 @@ def some(things: Sequence[object]) -> str:
     """The first few of many things, and how many more there are."""
     more = f" and {len(things) - NAMED_AT_MOST} more" if len(things) > NAMED_AT_MOST else ""
     return ", ".join(str(thing) for thing in things[:NAMED_AT_MOST]) + more
-
-
-def load_image(path: Path) -> np.ndarray:
-    """Decode an image file to uint8 [H, W, 3]; grey, palette, 16-bit and transparent ones included."""
-    pixels = _decode(path)
-    if pixels.dtype == np.uint8:
-        return pixels
-    depth = 65535 if pixels.max(initial=0) > 255 else 255
-    grey = np.clip(np.rint(pixels.astype(np.float64) * (255 / depth)), 0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
-
-
-def load_mask(path: Path) -> np.ndarray:
-    """Decode a mask file to bool [H, W]: True where it is brighter than half of white.
-
-    In a mask where nothing is that bright the values are numbers of labels, and every label but 0 counts; so do all
-    colours of a palette but black. In other colour masks the brightest channel counts, in one that is transparent and
-    otherwise blank the opacity.
-    """
-    pixels = _decode(path, keep_opacity=True)
-    if pixels.ndim == 2:
-        white = next((white for white in (1, 255, 65535) if pixels.max(initial=0) <= white), pixels.max(initial=0))
-        return _exceeds_half(pixels, white)
-    colour, opacity = pixels[..., :3].max(axis=2), pixels[..., 3]
-    if not colour.any():
-        return _exceeds_half(np.where(opacity.min() < opacity, opacity, 0), 255)
-    is_grey = (pixels[..., :3] == pixels[..., :1]).all()
-    if _has_palette(path) and not is_grey:
-        return colour > 0
-    return _exceeds_half(colour * (opacity / 255), 255)
-
-
-def _exceeds_half(pixels: np.ndarray, white: float) -> np.ndarray:
-    bright = pixels > white / 2
-    return bright if bright.any() else pixels > 0
-
-
-def _has_palette(path: Path) -> bool:
-    with Image.open(path) as image:
-        return image.mode == "P"
-
-
-def _decode(path: Path, keep_opacity: bool = False) -> np.ndarray:
-    """uint8 [H, W, 3] (or 4), or [H, W] of a wider type for 16-bit, 32-bit and floating-point files."""
-    try:
-        with Image.open(path) as image:
-            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-                return np.array(image)
-            return np.array(image.convert("RGBA" if keep_opacity else "RGB"))
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} does not decode as an image: {error}") from error
 
 
 def _is_good(folder: Path) -> bool:

@@ -17,10 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sw_anomaly.detector import TrainedDetector, scored, smooth_map
-from sw_anomaly.export.heat import HEATS
-from sw_anomaly.export.view import Frame
-from sw_anomaly.methods.ensemble import Combined
+from sw_anomaly.data.images import Intensity
+from sw_anomaly.detector import Detector
+from sw_anomaly.preprocessing.graph import ViewGraph
 from sw_anomaly.preprocessing.pose import Crop
 from sw_models.errors import InputError
 from sw_models.files import write_atomically
@@ -41,33 +40,27 @@ class Check:
 
 
 class Decision(nn.Module):
-    """``TrainedDetector.inspect`` and the thresholds as one module: an image, uint8 [H, W, 3], to ``OUTPUTS``.
+    """``Detector.inspect`` and the thresholds as one module: an image, [H, W, 3], to ``OUTPUTS``.
 
-    These are the score, float32 []; the map, float32 [H, W]; the decisions on the image, bool [], and on its pixels,
-    bool [H, W].
+    The image is of type uint8, or of the type that deeper files have. The outputs are the score, float32 []; the map,
+    float32 [H, W]; the decisions on the image, bool [], and on its pixels, bool [H, W].
     """
 
-    def __init__(self, detector: TrainedDetector) -> None:
+    def __init__(self, detector: Detector) -> None:
         super().__init__()
-        method = detector.method
-        parts = list(method.parts.values()) if isinstance(method, Combined) else [method]
-        self.heats = nn.ModuleList(HEATS[type(part)](part) for part in parts)
-        self.units = method.units.tolist() if isinstance(method, Combined) else [1.0]
-        self.frame = Frame(detector.info.framing)
-        self.image_size = detector.image_size
+        self.method = detector.method.exportable()
+        self.view = ViewGraph(detector.info.view, detector.intensity)
         self.image_threshold, self.pixel_threshold = detector.image_threshold, detector.pixel_threshold
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Inspect an image and decide."""
-        view, put_back = self.frame(image)
-        heats = [smooth_map(heat(view), self.image_size)[0, 0] for heat in self.heats]
-        highest = [heat.flatten().topk(scored(heat.numel(), self.image_size)).values.mean() for heat in heats]
-        score = sum(mean / unit for mean, unit in zip(highest, self.units, strict=True))
-        full = put_back(sum(heat / unit for heat, unit in zip(heats, self.units, strict=True)))
+        view, put_back = self.view(image)
+        score, heat = self.method(view)
+        full = put_back(heat)
         return score, full, score >= self.image_threshold, full >= self.pixel_threshold
 
 
-def export_detector(detector: TrainedDetector, path: Path) -> Check:
+def export_detector(detector: Detector, path: Path) -> Check:
     """Write the detector to the ONNX file ``path`` once it has been run and its answers agree with the detector's.
 
     Raises ``InputError`` if what export needs is not installed, and ``RuntimeError`` if the answers do not agree.
@@ -86,28 +79,44 @@ def export_detector(detector: TrainedDetector, path: Path) -> Check:
     return checked[0]
 
 
-def check_file(path: Path, detector: TrainedDetector) -> Check:
+def check_file(path: Path, detector: Detector) -> Check:
     """Run an exported file on drawn images; raises ``RuntimeError`` where it disagrees with the detector."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     score_difference = map_difference = 0.0
-    crop, side = detector.info.framing.crop, detector.image_size
+    crop, side = detector.info.view.crop, detector.image_size
     images = [*_draw_noise(side), *(_draw_parts(crop, side) if crop else ())]
-    for image in images:
+    for levels in images:
+        image = to_file(levels, detector.intensity)
         score, score_map, is_defective, mask = session.run(OUTPUTS, {"image": image})
         wanted = detector.inspect(image)
         highest = float(wanted.map.max())
-        score_difference = max(score_difference, abs(float(score) - wanted.score) / highest)
-        map_difference = max(map_difference, float(np.abs(score_map - wanted.map).max()) / highest)
+        score_difference = float(np.maximum(score_difference, abs(float(score) - wanted.score) / highest))
+        map_difference = float(np.maximum(map_difference, np.abs(score_map - wanted.map).max() / highest))
         follows = (score >= detector.image_threshold) == is_defective
         follows = follows and bool(((score_map >= detector.pixel_threshold) == mask).all())
-        if not follows or max(score_difference, map_difference) > TOLERANCE:
+        agrees = score_difference <= TOLERANCE and map_difference <= TOLERANCE and np.isfinite(score)
+        if not (follows and agrees):
             raise RuntimeError(
                 f"the exported file disagrees with the detector: scores differ by {score_difference:.2g}, maps by "
                 f"{map_difference:.2g}, decisions {'follow' if follows else 'do not follow'} the thresholds"
             )
     return Check(len(images), score_difference, map_difference)
+
+
+def input_type(intensity: Intensity) -> torch.dtype:
+    """The type of the image that an exported file takes: that of the files which training saw."""
+    if intensity.white is None:
+        return torch.uint8
+    return torch.float32 if intensity.white == 1 or intensity.white > 65535 else torch.uint16
+
+
+def to_file(levels: np.ndarray, intensity: Intensity) -> np.ndarray:
+    """An image, levels uint8 [H, W, 3], as a file of the depth that training saw holds it."""
+    kind = str(input_type(intensity)).removeprefix("torch.")
+    values = levels * ((intensity.white or 255) / 255)
+    return (values if kind == "float32" else np.rint(values)).astype(kind)
 
 
 def _draw_noise(side: int) -> Iterator[np.ndarray]:
@@ -128,10 +137,10 @@ def _draw_parts(crop: Crop, side: int) -> Iterator[np.ndarray]:
         yield np.where(wedge[..., None], (ground + 128) % 256, ground).astype(np.uint8)
 
 
-def _write(decision: Decision, detector: TrainedDetector, path: Path) -> None:
+def _write(decision: Decision, detector: Detector, path: Path) -> None:
     import onnx
 
-    image = torch.zeros(detector.image_size + 32, detector.image_size + 16, 3, dtype=torch.uint8)
+    image = torch.zeros(detector.image_size + 32, detector.image_size + 16, 3, dtype=input_type(detector.intensity))
     sides = {0: torch.export.Dim("height", min=16, max=16384), 1: torch.export.Dim("width", min=16, max=16384)}
     with torch.no_grad(), use_backend("torch"):  # the file must run where sw-ops is not installed
         program = torch.onnx.export(
@@ -146,5 +155,6 @@ def _write(decision: Decision, detector: TrainedDetector, path: Path) -> None:
     model = cast(torch.onnx.ONNXProgram, program).model_proto  # None in the old exporter only
     about = {"category": detector.info.category, "method": detector.info.method, "model": detector.info.model}
     thresholds = {"image_threshold": detector.image_threshold, "pixel_threshold": detector.pixel_threshold}
-    onnx.helper.set_model_props(model, {"sw-anomaly": json.dumps({**about, **thresholds})})
+    white = {"white": 255 if detector.intensity.white is None else detector.intensity.white}
+    onnx.helper.set_model_props(model, {"sw-anomaly": json.dumps({**about, **white, **thresholds})})
     onnx.save(model, path)

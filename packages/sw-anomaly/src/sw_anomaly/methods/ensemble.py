@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sw_anomaly.detector import Inspection, Method
+from sw_anomaly.methods.base import Inspection, Method
 
 UNIT = 0.9  # the quantile of the scores of held-out good views that becomes 1
-UNITS = "units"  # the tensor in a checkpoint that belongs to no part
 
 
-class Combined(Method):
+class Ensemble(Method):
     """Methods by name, and the score of each, float32 [number of parts], that counts as 1."""
 
     def __init__(self, parts: Mapping[str, Method], units: np.ndarray) -> None:
-        self.parts = parts
-        self.units = units
+        super().__init__()
+        self.parts = nn.ModuleDict(dict(parts))
+        self.units = nn.Buffer(torch.from_numpy(units))
 
-    def inspect(self, view: np.ndarray) -> Inspection:
-        """Inspect a view, uint8 [h, w, 3]: sums of scores and of maps."""
-        return add([part.inspect(view) for part in self.parts.values()], self.units)
+    def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        """Inspect a view, float32 [1, 3, h, w]: sums of scores and of maps."""
+        found = [part(view) for part in self.parts.values()]
+        score = sum(one / unit for (one, _), unit in zip(found, self.units, strict=True))
+        return cast(Tensor, score), cast(
+            Tensor, sum(heat / unit for (_, heat), unit in zip(found, self.units, strict=True))
+        )
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Those of the parts, each under its name, and the units."""
-        held = {f"{name}/{key}": tensor for name, part in self.parts.items() for key, tensor in part.tensors().items()}
-        return {**held, UNITS: torch.from_numpy(self.units)}
+    def state(self) -> dict[str, Tensor]:
+        """The tensors of the parts, each under its name, and the units."""
+        parts = {name: cast(Method, part).state() for name, part in self.parts.items()}
+        held = {f"parts.{name}.{key}": tensor for name, state in parts.items() for key, tensor in state.items()}
+        return {**held, "units": self.units.detach().clone()}
+
+    def exportable(self) -> Method:
+        """The ensemble of what its parts are exported as."""
+        parts = {name: cast(Method, part).exportable() for name, part in self.parts.items()}
+        return Ensemble(parts, self.units.cpu().numpy())
 
 
 def find_units(scores: np.ndarray) -> np.ndarray:
@@ -37,7 +48,7 @@ def find_units(scores: np.ndarray) -> np.ndarray:
 
 
 def add(inspections: Sequence[Inspection], units: np.ndarray) -> Inspection:
-    """What several methods say about one view, as one."""
+    """What several methods said about one view, as one."""
     score = sum(found.score / float(unit) for found, unit in zip(inspections, units, strict=True))
     maps = np.stack([found.map / unit for found, unit in zip(inspections, units, strict=True)])
     return Inspection(score, maps.sum(axis=0))

@@ -10,19 +10,20 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from sw_anomaly.detector import HeatMethod, smooth_map
+from sw_anomaly.methods.base import HeatMethod, Method, default_device
 from sw_anomaly.progress import Progress, silent
 from sw_anomaly.randomness import Purpose, generator
+from sw_models.errors import InputError
 
 PATCH = 17  # side of a patch in pixels
-STRIDE = 2  # between patches, in pixels
-COMPONENTS = 40
-ALONG, ACROSS = 8, 2  # how far in pixels a good patch may lie from the place it is compared with
-COMPARED = 2  # of so many columns of patches one is compared; patches overlap so much that the others say the same
-TILE = 8  # patches above each other that share the good patches that they are compared with
-MEMORY = 128 * 2**20  # bytes of the good patches in a file, three times as many in use; too many images are thinned out
+STRIDE = 2  # pixels from one patch to the next
+COMPONENTS = 40  # principal components kept of a patch
+ALONG, ACROSS = 8, 2  # pixels, down and sideways, between a place and the good patches it is compared with
+COMPARED = 2  # compare every second column of patches: overlapping neighbors give the same distance
+TILE = 8  # patches above each other that are compared with the same good patches
+MEMORY = 128 * 2**20  # bytes of good patches in a file, three times as many in use; more views are thinned out
 SAMPLED = 20_000  # patches that the principal components are found from
 
 
@@ -30,15 +31,16 @@ class PatchBank(HeatMethod):
     """Good patches: ``filters`` [K, 3, P, P] give their components; ``patches`` [N, H, W, K] of N views, fp16."""
 
     def __init__(self, filters: Tensor, patches: Tensor, image_size: int) -> None:
-        self.filters = filters
-        self.patches = patches
+        super().__init__()
         self.image_size = image_size
-        self.good = patches.permute(2, 1, 0, 3).float().contiguous()  # [W, H, N, K]: neighbours lie side by side
-        self.squares = self.good.square().sum(3)
+        self.filters, self.patches = nn.Buffer(filters), nn.Buffer(patches)
+        good = patches.permute(2, 1, 0, 3).float().contiguous()  # [W, H, N, K]: neighbours lie side by side
+        self.good = nn.Buffer(good, persistent=False)
+        self.squares = nn.Buffer(good.square().sum(3), persistent=False)
 
     @classmethod
     def fit(cls, views: np.ndarray, image_size: int, seed: int, progress: Progress = silent) -> PatchBank:
-        """Remember the patches of good views, uint8 [N, h, w, 3], as many as ``MEMORY`` holds."""
+        """Remember the patches of good views, levels [N, h, w, 3], as many as ``MEMORY`` holds."""
         rng = generator(seed, Purpose.BANK)
         filters = _principal_filters(views, rng)
         rows, columns = (-(-side // STRIDE) for side in views.shape[1:3])
@@ -46,17 +48,16 @@ class PatchBank(HeatMethod):
         kept = rng.permutation(len(views))[:held]
         patches = torch.empty(len(kept), rows, columns, COMPONENTS, dtype=torch.float16)
         for number, index in enumerate(kept):
-            patches[number] = _components(views[index], filters)
+            patches[number] = _components(_to_tensor(views[index]), filters)
             progress("remembering patches", number + 1, len(kept))
         return cls(filters, patches, image_size)
 
-    @torch.inference_mode()
-    def heat(self, view: np.ndarray) -> np.ndarray:
-        """The distance of each place of a view, uint8 [h, w, 3], to the nearest good patch: float32 [h, w]."""
+    def heat(self, view: Tensor) -> Tensor:
+        """The distance of each place of a view, float32 [1, 3, h, w], to the nearest good patch: [1, 1, h, w]."""
         seen = _components(view, self.filters)
         along, across = ALONG // STRIDE, ACROSS // STRIDE
         columns = range(COMPARED // 2, seen.shape[1], COMPARED)
-        distances = torch.empty(seen.shape[0], len(columns))
+        distances = seen.new_empty(seen.shape[0], len(columns))
         for place, column in enumerate(columns):
             beside = slice(max(column - across, 0), column + across + 1)
             for top in range(0, seen.shape[0], TILE):
@@ -65,17 +66,55 @@ class PatchBank(HeatMethod):
                 products = points @ self.good[near].flatten(0, 2).T
                 squared = (self.squares[near].flatten() - 2 * products).amin(1) + points.square().sum(1)
                 distances[top : top + TILE, place] = squared.clamp(min=0).sqrt()
-        full = F.interpolate(distances[None, None], view.shape[:2], mode="bilinear", align_corners=False)
-        return smooth_map(full, self.image_size)[0, 0].numpy()
+        return F.interpolate(distances[None, None], view.shape[2:], mode="bilinear", align_corners=False)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The filters and the patches."""
-        return {"filters": self.filters, "patches": self.patches}
+    def exportable(self) -> Method:
+        """The same in a fixed number of tensor operations."""
+        return _GatheringBank(self)
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], model_name: str, image_size: int) -> PatchBank:
-        """The inverse of ``tensors``; there is no model to name."""
-        return cls(tensors["filters"], tensors["patches"], image_size)
+    def from_state(cls, state: dict[str, Tensor], model_name: str, image_size: int) -> PatchBank:
+        """The inverse of ``state``; there is no model to name."""
+        if set(state) != {"filters", "patches"}:
+            raise InputError(f"holds the tensors {', '.join(sorted(state)) or 'of nothing'}; want filters, patches")
+        return cls(state["filters"], state["patches"], image_size).to(default_device())
+
+
+class _GatheringBank(HeatMethod):
+    """``PatchBank`` as a graph of fixed size, for export; on CPUs its heat takes longer than the loops of the other.
+
+    All tiles are compared at once, with one row of good patches near each of them after the other.
+    """
+
+    def __init__(self, bank: PatchBank) -> None:
+        super().__init__()
+        self.image_size = bank.image_size
+        patches = bank.patches.cpu()
+        _, self.rows, columns, self.components = patches.shape
+        along, across = ALONG // STRIDE, ACROSS // STRIDE
+        compared, tops = torch.arange(COMPARED // 2, columns, COMPARED), torch.arange(0, self.rows, TILE)
+        beside = (compared[:, None] + torch.arange(-across, across + 1)).clamp(0, columns - 1)
+        near = (torch.arange(-along, TILE + along)[:, None] + tops).clamp(0, self.rows - 1)
+        self.tiles = len(tops)
+        self.filters, self.compared = nn.Buffer(bank.filters.cpu()), nn.Buffer(compared)
+        self.good = nn.Buffer(patches.permute(2, 1, 0, 3).flatten(0, 1).contiguous())  # [places, N, K]
+        self.squares = nn.Buffer(self.good.float().square().sum(2))
+        self.places = nn.Buffer(beside[:, None] * self.rows + near[:, None, :, None])  # [near, compared, tiles, beside]
+
+    def heat(self, view: Tensor) -> Tensor:
+        """The distance to the nearest good patch near each place."""
+        seen = _components(view, self.filters).permute(2, 0, 1).index_select(2, self.compared)
+        seen = F.pad(seen, (0, 0, 0, self.tiles * TILE - self.rows)).unflatten(1, (self.tiles, TILE))
+        points = seen.permute(3, 1, 2, 0).flatten(0, 1)  # [compared * tiles, TILE, K]
+        zero = (view[0, 0, 0, 0] < 0).long()  # as a constant it would have everything gathered in advance, 1 GB
+        lowest = torch.full(points.shape[:2], torch.inf)
+        for places in self.places.flatten(1) + zero:
+            good = self.good.index_select(0, places).float().view(len(points), -1, self.components)
+            squares = self.squares.index_select(0, places).view(len(points), 1, -1)
+            lowest = torch.minimum(lowest, (squares - 2 * points @ good.mT).amin(2))
+        distances = (lowest + points.square().sum(2)).clamp(min=0).sqrt()
+        distances = distances.view(-1, self.tiles * TILE)[:, : self.rows].T
+        return F.interpolate(distances[None, None], view.shape[2:], mode="bilinear")
 
 
 def _principal_filters(views: np.ndarray, rng: np.random.Generator) -> Tensor:
@@ -88,8 +127,11 @@ def _principal_filters(views: np.ndarray, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(filters.transpose(0, 3, 1, 2), dtype=np.float32))
 
 
-def _components(view: np.ndarray, filters: Tensor) -> Tensor:
-    """The components of the patches around every ``STRIDE``-th pixel of a view: float32 [H, W, K]."""
-    image = torch.from_numpy(view).permute(2, 0, 1)[None].float() / 255
-    padded = F.pad(image, (PATCH // 2,) * 4, mode="reflect")
+def _components(view: Tensor, filters: Tensor) -> Tensor:
+    """The components of the patches around every ``STRIDE``-th pixel of a view [1, 3, h, w]: float32 [H, W, K]."""
+    padded = F.pad(view / 255, (PATCH // 2,) * 4, mode="reflect")
     return F.conv2d(padded, filters, stride=STRIDE)[0].permute(1, 2, 0)
+
+
+def _to_tensor(view: np.ndarray) -> Tensor:
+    return torch.from_numpy(view).permute(2, 0, 1)[None].float()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import timm
@@ -17,70 +17,96 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from sklearn.neighbors import NearestNeighbors
+from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 import sw_models  # noqa: F401 (registers its backbones with timm)
-from sw_anomaly.detector import HeatMethod, default_device, smooth_map
+from sw_anomaly.methods.base import HeatMethod, default_device
 from sw_anomaly.progress import Progress, silent
 from sw_anomaly.randomness import Purpose, generator
 from sw_models.errors import InputError
 
-STRIDES = (8, 16)  # of the feature maps that are used
+STRIDES = (8, 16)  # pixels, of the feature maps in use
 CORE_SET = 5_000  # features in memory
-CANDIDATES = 50_000  # features that they are chosen from
-PROJECTED = 64  # dimensions in which they are chosen
+CANDIDATES = 50_000  # features that the core set is chosen from
+PROJECTED = 64  # dimensions in which it is chosen
 PACKAGED = "efficientnet_lite0"  # the backbone whose weights are a package
 FEATURES = "features"  # the tensor in a checkpoint that is no weight
 
 
 class PatchCore(HeatMethod):
-    """A backbone in evaluation mode, images [B, 3, h, w] to maps at ``STRIDES``, and good features [N, C]."""
+    """A backbone in evaluation mode, images [B, 3, h, w] to maps at ``STRIDES``, and good ``features`` [N, C]."""
 
-    def __init__(self, backbone: nn.Module, features: np.ndarray, image_size: int) -> None:
-        self.backbone = backbone
-        self.features = features
+    def __init__(self, backbone: nn.Module, features: Tensor, image_size: int) -> None:
+        super().__init__()
         self.image_size = image_size
-        self.neighbours = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(features)
+        self.backbone = backbone
+        self.extractor = FeatureExtractor(backbone)
+        self.features = nn.Buffer(features.to(next(backbone.parameters()).device))
 
     @classmethod
     def fit(
         cls, backbone: nn.Module, views: np.ndarray, image_size: int, seed: int, progress: Progress = silent
     ) -> PatchCore:
-        """Remember features of good views, uint8 [N, h, w, 3]."""
+        """Remember features of good views, levels [N, h, w, 3]."""
         rng = generator(seed, Purpose.CORE_SET)
         share = max(CANDIDATES // len(views), 1)
-        candidates = []
+        extractor, candidates = FeatureExtractor(backbone), []
+        device = next(backbone.parameters()).device
         for number, view in enumerate(views, start=1):
-            found = _features(backbone, view).flatten(0, 1)
+            with torch.inference_mode():
+                levels = torch.from_numpy(view).to(device).permute(2, 0, 1)[None].float()
+                found = extractor(levels)[0].flatten(1).T.cpu()
             candidates.append(found[rng.permutation(len(found))[:share]])
             progress("extracting features", number, len(views))
-        return cls(backbone, choose_core_set(torch.cat(candidates), CORE_SET, rng, progress).numpy(), image_size)
+        return cls(backbone, choose_core_set(torch.cat(candidates), CORE_SET, rng, progress), image_size)
 
-    def heat(self, view: np.ndarray) -> np.ndarray:
-        """The distance of each place of a view, uint8 [h, w, 3], to the nearest good feature: float32 [h, w]."""
-        found = _features(self.backbone, view)
-        distances, _ = self.neighbours.kneighbors(found.flatten(0, 1).numpy())
-        coarse = torch.from_numpy(distances.astype(np.float32)).reshape(1, 1, *found.shape[:2])
-        full = F.interpolate(coarse, view.shape[:2], mode="bilinear", align_corners=False)
-        return smooth_map(full, self.image_size)[0, 0].numpy()
+    def heat(self, view: Tensor) -> Tensor:
+        """The distance of each place of a view, float32 [1, 3, h, w], to the nearest good feature: [1, 1, h, w]."""
+        maps = self.extractor(view)
+        found = maps[0].flatten(1).T
+        squared = found.square().sum(1) + (self.features.square().sum(1) - 2 * found @ self.features.T).amin(1)
+        distances = squared.clamp(min=0).sqrt().view(1, 1, *maps.shape[2:])
+        return F.interpolate(distances, view.shape[2:], mode="bilinear", align_corners=False)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """The backbone's weights and the features."""
-        state = self.backbone.state_dict()
-        tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
-        return {**tensors, FEATURES: torch.from_numpy(self.features)}
+        return {name: tensor for name, tensor in super().state().items() if not name.startswith("extractor.")}
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], backbone_name: str, image_size: int) -> PatchCore:
-        """The inverse of ``tensors``; raises ``InputError`` if they are not those of the backbone."""
+    def from_state(cls, state: dict[str, Tensor], backbone_name: str, image_size: int) -> PatchCore:
+        """The inverse of ``state``; raises ``InputError`` if it is not one of the backbone."""
         backbone = _create(backbone_name)
-        weights = {name: tensor for name, tensor in tensors.items() if name != FEATURES}
+        weights = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name != FEATURES}
         expected = {name: tensor.shape for name, tensor in backbone.state_dict().items()}
-        if FEATURES not in tensors or {name: tensor.shape for name, tensor in weights.items()} != expected:
+        if FEATURES not in state or {name: tensor.shape for name, tensor in weights.items()} != expected:
             raise InputError(f"does not hold the weights of the backbone {backbone_name!r} that it names")
         backbone.load_state_dict(weights)
-        return cls(backbone.to(default_device()).eval(), tensors[FEATURES].numpy(), image_size)
+        return cls(backbone.to(default_device()).eval(), state[FEATURES], image_size)
+
+
+class FeatureExtractor(nn.Module):
+    """Features of both levels, averaged over neighbours, on the grid of the finer one.
+
+    The backbone is a copy whose branches and batch norms are folded into its convolutions.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = reparameterize_model(backbone).eval()
+        config = cast(Any, backbone).pretrained_cfg
+        device = next(backbone.parameters()).device
+        self.mean, self.std = (
+            nn.Buffer(torch.tensor(config[key]).view(1, 3, 1, 1).to(device)) for key in ("mean", "std")
+        )
+
+    def forward(self, view: Tensor) -> Tensor:
+        """A view, float32 [1, 3, h, w], to features [1, C, H, W]."""
+        maps = self.backbone((view / 255 - self.mean) / self.std)
+        maps = [F.avg_pool2d(level, 3, stride=1, padding=1, count_include_pad=False) for level in maps]
+        size = maps[0].shape[2:]
+        maps = [F.interpolate(level, size, mode="bilinear", align_corners=False) for level in maps]
+        return torch.cat(maps, dim=1).float()
 
 
 def create_backbone(name: str, weights: Path | None, seed: int) -> nn.Module:
@@ -167,15 +193,3 @@ def choose_core_set(features: Tensor, count: int, rng: np.random.Generator, prog
         chosen.append(int(distances.argmax()))
         progress("choosing features", number + 1, count)
     return features[chosen]
-
-
-@torch.inference_mode()
-def _features(backbone: Any, view: np.ndarray) -> Tensor:
-    """Features of a view, uint8 [h, w, 3], on the grid of the finer map: float32 [H, W, C] on the CPU."""
-    mean, std = (torch.tensor(backbone.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
-    image = (torch.from_numpy(view).permute(2, 0, 1) / 255 - mean) / std
-    maps = backbone(image[None].to(next(backbone.parameters()).device))
-    maps = [F.avg_pool2d(level, 3, stride=1, padding=1, count_include_pad=False) for level in maps]
-    size = maps[0].shape[2:]
-    maps = [F.interpolate(level, size, mode="bilinear", align_corners=False) for level in maps]
-    return torch.cat(maps, dim=1)[0].permute(1, 2, 0).float().cpu()

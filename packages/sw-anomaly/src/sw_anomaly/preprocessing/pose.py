@@ -69,7 +69,7 @@ class Alignment:
 
 
 def find_pose(image: np.ndarray) -> Pose | None:
-    """The pose of the part in an image, uint8 [H, W, 3]; None if there is none with a definite axis."""
+    """The pose of the part in an image, levels [H, W, 3]; None if there is none with a definite axis."""
     ground = np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]), axis=0)
     silhouette = _silhouette(image, ground)
     if silhouette is None:
@@ -107,15 +107,22 @@ def _silhouette(image: np.ndarray, ground: np.ndarray) -> np.ndarray | None:
 
 
 def take(image: np.ndarray, pose: Pose, crop: Crop) -> np.ndarray:
-    """Cut the part out of an image, uint8 [H, W, 3]: uint8 [crop.height, crop.width, 3], the heavier end on top.
+    """Cut the part out of an image, [H, W, 3]: [crop.height, crop.width, 3] of its type, the heavier end on top.
 
     The light is evened out: every part's ground gets the crop's colour.
     """
     matrix, origin = _crop_to_image(pose, crop)
     fill = tuple(int(level) for level in np.rint(pose.ground))
-    cut = _warp(Image.fromarray(image), (crop.height, crop.width), matrix, origin, Image.Resampling.BICUBIC, fill)
     gain = (np.array(crop.ground) + DARKEST) / (pose.ground + DARKEST)
-    return np.clip(np.rint(cut * gain), 0, 255).astype(np.uint8)
+    size = (crop.height, crop.width)
+    if image.dtype == np.uint8:
+        cut = _warp(Image.fromarray(image), size, matrix, origin, Image.Resampling.BICUBIC, fill)
+        return np.clip(np.rint(cut * gain), 0, 255).astype(np.uint8)
+    channels = [
+        _warp(Image.fromarray(channel), size, matrix, origin, Image.Resampling.BICUBIC, level)
+        for channel, level in zip(np.moveaxis(image, 2, 0), fill, strict=True)
+    ]
+    return np.maximum(np.stack(channels, axis=2) * gain, 0).astype(np.float32)
 
 
 def take_mask(mask: np.ndarray, pose: Pose, crop: Crop) -> np.ndarray:

@@ -13,8 +13,8 @@ from sw_anomaly.preprocessing.pose import Crop, Pose
 
 
 @dataclass(frozen=True)
-class Framed:
-    """What a method sees of an image, uint8 [h, w, 3], and the way back.
+class Viewed:
+    """What a method sees of an image, levels [h, w, 3] of type uint8 or float32, and the way back.
 
     ``part``, bool [h, w], is where it shows the part, if that is known. ``take_mask`` cuts the same view out of a mask
     of the image, bool [H, W]; ``put_back`` lays a map of the view, float32 [h, w], over the image: float32 [H, W].
@@ -27,7 +27,7 @@ class Framed:
 
 
 @dataclass(frozen=True)
-class Framing:
+class View:
     """The view that a method has of the images of one category.
 
     Without a ``crop`` images are scaled to squares of ``image_size`` pixels. With one they are scaled down until the
@@ -42,12 +42,12 @@ class Framing:
         """Height and width of a view."""
         return (self.crop.height, self.crop.width) if self.crop else (self.image_size, self.image_size)
 
-    def frame(self, image: np.ndarray) -> Framed:
-        """View an image, uint8 [H, W, 3] of any size."""
+    def apply(self, image: np.ndarray) -> Viewed:
+        """View an image, levels [H, W, 3] of any size, of type uint8 or float32."""
         height, width = image.shape[:2]
         if self.crop is None:
             square = (self.image_size, self.image_size)
-            return Framed(
+            return Viewed(
                 _scale(image, square),
                 None,
                 lambda mask: _scale_mask(mask, square),
@@ -55,7 +55,7 @@ class Framing:
             )
         crop, small = self.crop, scale_down(image, self.image_size)
         where = pose.find_pose(small) or _upright_in_the_middle(small.shape[:2], crop)
-        return Framed(
+        return Viewed(
             pose.take(small, where, crop),
             pose.take_mask(where.silhouette, where, crop),
             lambda mask: pose.take_mask(_scale_mask(mask, small.shape[:2]), where, crop),
@@ -64,7 +64,7 @@ class Framing:
 
 
 def scale_down(image: np.ndarray, size: int) -> np.ndarray:
-    """An image, uint8 [H, W, 3], scaled so that its longer side has at most ``size`` pixels."""
+    """An image, [H, W, 3], scaled so that its longer side has at most ``size`` pixels."""
     factor = min(size / max(image.shape[:2]), 1.0)
     return _scale(image, (max(round(image.shape[0] * factor), 1), max(round(image.shape[1] * factor), 1)))
 
@@ -72,6 +72,8 @@ def scale_down(image: np.ndarray, size: int) -> np.ndarray:
 def _scale(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     if pixels.shape[:2] == shape:
         return pixels
+    if pixels.dtype == np.float32 and pixels.ndim == 3:  # which Pillow has no mode for
+        return np.stack([_scale(channel, shape) for channel in np.moveaxis(pixels, 2, 0)], axis=2)
     return np.array(Image.fromarray(pixels).resize(shape[::-1], Image.Resampling.BILINEAR))
 
 

@@ -6,7 +6,7 @@ import torch
 
 from sw_anomaly.data.mvtec import read_category
 from sw_anomaly.methods.unet.batches import Views, make_batch, make_validation
-from sw_anomaly.preprocessing.view import Framing
+from sw_anomaly.preprocessing.view import View
 
 CPU = torch.device("cpu")
 
@@ -18,11 +18,11 @@ def category(tiny_root):
 
 @pytest.fixture
 def good(category):
-    return Views(category.train, Framing(64))
+    return Views(category.train, View(64))
 
 
 def test_images_are_scaled_to_the_size_asked_for(category):
-    good = Views(category.train, Framing(96))
+    good = Views(category.train, View(96))
     assert good.pixels.shape == (6, 96, 96, 3)
     assert good.median().shape == (96, 96, 3)
     assert 0 <= good.get(0).min() <= good.get(0).max() <= 1
@@ -61,7 +61,7 @@ def test_validation_holds_each_image_as_it_is_and_twice_with_defects(good):
 
 
 def test_of_four_samples_one_has_a_real_defect_where_there_are_any(category):
-    views = Views(category.train[:2] + category.test, Framing(64))
+    views = Views(category.train[:2] + category.test, View(64))
     assert len(views.defective) == 2
     inputs, masks = make_batch(views, views.median(), 8, 0, 0, CPU)
     assert [bool(mask.any()) for mask in masks] == [False, True, True, True] * 2

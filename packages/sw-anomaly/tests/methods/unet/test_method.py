@@ -1,10 +1,10 @@
-"""The segmenter: where its heat is, what its network sees, and what it makes of foreign tensors."""
+"""The method ``unet``: where its heat is, what its network sees, and what it makes of tensors that are not its own."""
 
 import numpy as np
 import pytest
 import torch
 
-from sw_anomaly.methods.unet.method import IN_CHANNELS, Segmenter, network_input
+from sw_anomaly.methods.unet.method import IN_CHANNELS, UNetMethod, network_input
 from sw_anomaly.methods.unet.networks import create_model
 from sw_models.errors import InputError
 
@@ -24,7 +24,7 @@ class Bright(torch.nn.Module):
 def test_the_heat_is_where_the_network_says_it_is():
     view = np.zeros((96, 64, 3), dtype=np.uint8)
     view[30:60, 10:40] = 255
-    heat = Segmenter(Bright(), np.zeros_like(view), 96).heat(view)
+    heat = UNetMethod(Bright(), np.zeros_like(view), 96).inspect(view).map
     assert heat.shape == (96, 64)
     assert heat.dtype == np.float32
     assert 0 <= heat.min() <= heat.max() <= 1
@@ -35,17 +35,17 @@ def test_the_heat_is_where_the_network_says_it_is():
 
 def test_saving_and_loading_changes_nothing():
     reference = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
-    segmenter = Segmenter(create_model("swnano", IN_CHANNELS), reference, 64)
-    loaded = Segmenter.from_tensors(segmenter.tensors(), "swnano", 64)
-    np.testing.assert_array_equal(loaded.reference, reference)
+    segmenter = UNetMethod(create_model("swnano", IN_CHANNELS), reference, 64)
+    loaded = UNetMethod.from_state(segmenter.state(), "swnano", 64)
+    np.testing.assert_array_equal(loaded.reference.numpy(), reference)
     view = np.random.default_rng(1).integers(0, 256, (64, 48, 3), dtype=np.uint8)
-    np.testing.assert_allclose(loaded.heat(view), segmenter.heat(view), atol=1e-5)
+    np.testing.assert_allclose(loaded.inspect(view).map, segmenter.inspect(view).map, atol=1e-5)
 
 
 def test_tensors_of_another_model_are_named():
-    tensors = Segmenter(create_model("swnano", IN_CHANNELS), np.zeros((64, 64, 3), dtype=np.uint8), 64).tensors()
+    tensors = UNetMethod(create_model("swnano", IN_CHANNELS), np.zeros((64, 64, 3), dtype=np.uint8), 64).state()
     with pytest.raises(InputError, match="does not hold the weights of the model 'vanilla'"):
-        Segmenter.from_tensors(tensors, "vanilla", 64)
+        UNetMethod.from_state(tensors, "vanilla", 64)
 
 
 def test_the_network_sees_the_image_and_its_difference_from_the_reference():

@@ -75,8 +75,8 @@ def test_an_interrupted_training_continues_to_the_same_weights(split, config, ma
     assert steps == [3, 4]
     assert not is_unfinished(folder)
     assert continued.info == whole.info
-    for name, tensor in whole.method.tensors().items():
-        torch.testing.assert_close(continued.method.tensors()[name], tensor, rtol=0, atol=0)
+    for name, tensor in whole.method.state().items():
+        torch.testing.assert_close(continued.method.state()[name], tensor, rtol=0, atol=0)
 
 
 def test_training_neither_reads_test_images_nor_touches_global_generators(category, split, config, make_folder):

@@ -9,11 +9,12 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from sw_anomaly.data.images import Intensity
 from sw_anomaly.data.mvtec import LabelledImage
 from sw_anomaly.methods.unet.augment import augment
 from sw_anomaly.methods.unet.method import network_input, to_tensor
 from sw_anomaly.methods.unet.synthetic_defects import add_defects, add_dirt, find_part
-from sw_anomaly.preprocessing.view import Framing
+from sw_anomaly.preprocessing.view import View
 from sw_anomaly.progress import Progress, silent
 from sw_anomaly.randomness import Purpose, generator
 
@@ -21,21 +22,32 @@ BESIDE = 0.02  # how far from the part the ground is, relative to the image
 
 
 class Views:
-    """Views in memory, uint8 [N, h, w, 3], their masks, bool [N, h, w], and where they show the part and the ground."""
+    """Views in memory, their masks, and where they show the part and the ground.
 
-    def __init__(self, images: Sequence[LabelledImage], framing: Framing, progress: Progress = silent) -> None:
-        self.framing = framing
-        self.pixels = np.empty((len(images), *framing.shape, 3), dtype=np.uint8)
-        self.masks = np.zeros((len(images), *framing.shape), dtype=bool)
+    Attributes:
+        pixels: Levels from 0 to 255, [N, h, w, 3]: uint8, or float32 where files are deeper than 8 bits.
+        masks: bool [N, h, w].
+    """
+
+    def __init__(
+        self,
+        images: Sequence[LabelledImage],
+        view: View,
+        intensity: Intensity = Intensity(),  # noqa: B008  it is frozen
+        progress: Progress = silent,
+    ) -> None:
+        self.view = view
+        self.pixels = np.empty((len(images), *view.shape, 3), dtype=np.uint8 if intensity.white is None else np.float32)
+        self.masks = np.zeros((len(images), *view.shape), dtype=bool)
         shown = {}
         for index, image in enumerate(images):
             pixels, mask = image.load()
-            framed = framing.frame(pixels)
-            self.pixels[index] = framed.pixels
+            viewed = view.apply(intensity.levels(pixels))
+            self.pixels[index] = viewed.pixels
             if mask.any():
-                self.masks[index] = framed.take_mask(mask)
-            if framed.part is not None and framed.part.any():
-                shown[index] = framed.part
+                self.masks[index] = viewed.take_mask(mask)
+            if viewed.part is not None and viewed.part.any():
+                shown[index] = viewed.part
             progress("reading images", index + 1, len(images))
         self.good = [index for index, image in enumerate(images) if image.is_good]
         self.defective = [index for index, image in enumerate(images) if not image.is_good]
@@ -43,15 +55,15 @@ class Views:
             index: (np.argwhere(shown[index]) if index in shown else find_part(self.get(index))).astype(np.int16)
             for index in self.good
         }
-        beside = round(BESIDE * framing.image_size)
+        beside = round(BESIDE * view.image_size)
         self.grounds = {
             index: np.argwhere(~ndimage.binary_dilation(part, iterations=beside)).astype(np.int16)
             for index, part in shown.items()
         }
 
     def median(self) -> np.ndarray:
-        """The median of the good views, uint8 [h, w, 3]."""
-        return np.median(self.pixels[self.good], axis=0).astype(np.uint8)
+        """The median of the good views, [h, w, 3], of the type of ``pixels``."""
+        return np.median(self.pixels[self.good], axis=0).astype(self.pixels.dtype)
 
     def get(self, index: int) -> np.ndarray:
         """A view as float32 [h, w, 3] in [0, 1]."""
@@ -96,21 +108,22 @@ def make_batch(
         masks.append(mask)
     moved, references, moved_masks = augment(
         to_tensor(np.stack(images), device),
-        to_tensor(np.stack([reference] * size), device),
+        to_tensor(np.stack([reference] * size), device) / 255,
         torch.from_numpy(np.stack(masks))[:, None].to(device, torch.float32),
         torch.Generator().manual_seed(int(generator(seed, Purpose.AUGMENTATION, number).integers(2**63))),
-        aligned=views.framing.crop is not None,
+        aligned=views.view.crop is not None,
     )
     return network_input(moved, references), moved_masks
 
 
 def make_validation(views: Views, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each view as it is, and the good ones twice with synthetic defects: uint8 [h, w, 3] and mask, bool [h, w]."""
+    """Each view as it is, and the good ones twice with synthetic defects: levels [h, w, 3] and mask, bool [h, w]."""
     cases = []
     for index in range(len(views.pixels)):
         rng = generator(seed, Purpose.VALIDATION, index)
         cases.append((views.pixels[index], views.masks[index]))
         for _ in range(2 if index in views.parts else 0):
             image, mask = views.with_defects(index, rng)
-            cases.append((np.rint(image * 255).astype(np.uint8), mask))
+            levels = image * np.float32(255)
+            cases.append((np.rint(levels).astype(np.uint8) if views.pixels.dtype == np.uint8 else levels, mask))
     return cases

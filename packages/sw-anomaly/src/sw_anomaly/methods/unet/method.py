@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
-from sw_anomaly.detector import HeatMethod, default_device, smooth_map
+from sw_anomaly.methods.base import HeatMethod, default_device
 from sw_anomaly.methods.unet.networks import create_model
 from sw_models.errors import InputError
 
@@ -19,47 +20,45 @@ REFERENCE = "reference"  # the tensor in a checkpoint that is no weight
 IN_CHANNELS = 6  # the image and its difference from the reference
 
 
-class Segmenter(HeatMethod):
-    """A network in evaluation mode, [B, 6, h, w] to logits, and the reference, uint8 [h, w, 3]."""
+class UNetMethod(HeatMethod):
+    """A network, [B, 6, h, w] to logits, and the reference, levels [h, w, 3] of type uint8 or float32."""
 
     def __init__(self, model: nn.Module, reference: np.ndarray, image_size: int) -> None:
-        self.model = model.eval()
-        self.reference = reference
+        super().__init__()
         self.image_size = image_size
+        self.model = model.eval()
+        self.folded = reparameterize_model(model).to(memory_format=torch.channels_last)  # what runs
+        device = next(model.parameters()).device
+        self.reference = nn.Buffer(torch.from_numpy(reference).to(device))
 
-    @torch.inference_mode()
-    def heat(self, view: np.ndarray) -> np.ndarray:
-        """The smoothed probability of being defective, float32 [h, w], at each place of a view, uint8 [h, w, 3]."""
-        device = next(self.model.parameters()).device
-        seen = network_input(to_tensor(view[None], device), to_tensor(self.reference[None], device))
-        logits = F.interpolate(self.model(seen).float(), view.shape[:2], mode="bilinear", align_corners=False)
-        return smooth_map(torch.sigmoid(logits), self.image_size)[0, 0].cpu().numpy()
+    def heat(self, view: Tensor) -> Tensor:
+        """The probability of being defective at each place of a view, float32 [1, 3, h, w]: [1, 1, h, w]."""
+        reference = self.reference.permute(2, 0, 1)[None] / 255
+        logits = self.folded(network_input(view / 255, reference))
+        return torch.sigmoid(F.interpolate(logits.float(), view.shape[2:], mode="bilinear", align_corners=False))
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights and reference."""
-        state = self.model.state_dict()  # some layers share their tables, which the file format has no way to say
-        tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
-        return {**tensors, REFERENCE: torch.from_numpy(self.reference)}
+    def state(self) -> dict[str, Tensor]:
+        """The weights and the reference."""
+        return {name: tensor for name, tensor in super().state().items() if not name.startswith("folded.")}
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], model_name: str, image_size: int) -> Segmenter:
-        """The inverse of ``tensors``; raises ``InputError`` if they are not those of the model."""
+    def from_state(cls, state: dict[str, Tensor], model_name: str, image_size: int) -> UNetMethod:
+        """The inverse of ``state``; raises ``InputError`` if it is not one of the model."""
         model = create_model(model_name, IN_CHANNELS)
-        weights = {name: tensor for name, tensor in tensors.items() if name != REFERENCE}
+        weights = {name.removeprefix("model."): tensor for name, tensor in state.items() if name != REFERENCE}
         expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        if REFERENCE not in tensors or {name: tensor.shape for name, tensor in weights.items()} != expected:
+        if REFERENCE not in state or {name: tensor.shape for name, tensor in weights.items()} != expected:
             raise InputError(f"does not hold the weights of the model {model_name!r} that it names")
         model.load_state_dict(weights)
         model = model.to(default_device()).to(memory_format=torch.channels_last)
-        return cls(model, tensors[REFERENCE].numpy(), image_size)
+        return cls(model, state[REFERENCE].numpy(), image_size)
 
 
 def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
-    """Images [B, h, w, 3], uint8 or float32 in [0, 1], as float32 [B, 3, h, w] in [0, 1], channels last in memory."""
-    tensor = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-    return tensor / 255 if tensor.dtype == torch.uint8 else tensor
+    """Images [B, h, w, 3] as [B, 3, h, w], channels last in memory."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
 
 
 def network_input(images: Tensor, references: Tensor) -> Tensor:
-    """What the network sees of images [B, 3, h, w] and their references, of a shape that fits: [B, 6, h, w]."""
+    """What the network sees of images [B, 3, h, w] and references of a shape that fits, in [0, 1]: [B, 6, h, w]."""
     return torch.cat([images, images - references], dim=1).contiguous(memory_format=torch.channels_last)

@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
-from sw_anomaly.data.mvtec import LabelledImage, load_image
-from sw_anomaly.detector import Thresholds, calibrate, default_device
+from sw_anomaly.data.images import load_image
+from sw_anomaly.data.mvtec import LabelledImage
+from sw_anomaly.methods.base import default_device
+from sw_anomaly.methods.calibration import Thresholds, calibrate
 from sw_anomaly.methods.unet.batches import Views, make_batch
-from sw_anomaly.methods.unet.method import IN_CHANNELS, Segmenter
+from sw_anomaly.methods.unet.method import IN_CHANNELS, UNetMethod
 from sw_anomaly.methods.unet.networks import UNet, create_model
 from sw_anomaly.progress import Progress, silent
 from sw_models.files import write_atomically
@@ -45,6 +47,7 @@ class TrainingConfig:
     model: str = "swnano"  # the method's network
     weights: str | None = None  # file with weights of a backbone
     align: str = "auto"
+    bit_depth: int | None = None  # bits in use in files deeper than 8 bits, None to learn them from the images
     protocol: str = "unsupervised"
     defects: int = 0
     known_type: str | None = None
@@ -62,7 +65,7 @@ def train_network(
     validation: Sequence[tuple[np.ndarray, np.ndarray]],
     config: TrainingConfig,
     folder: Path,
-    save: Callable[[Segmenter, Thresholds], None],
+    save: Callable[[UNetMethod, Thresholds], None],
     progress: Progress = silent,
 ) -> None:
     """Train on ``views``; whenever an epoch is the best so far on the ``validation`` cases, ``save`` is called.
@@ -86,7 +89,7 @@ def train_network(
         _train_epoch(model, ema, optimizer, views, reference, config, epoch, progress)
         epoch += 1
         _refresh_batch_norms(ema.module, views, reference, config, epoch)
-        method = Segmenter(ema.module, reference, config.image_size)
+        method = UNetMethod(ema.module, reference, config.image_size)
         thresholds = calibrate([method.inspect(view) for view, _ in validation], [mask for _, mask in validation])
         if thresholds.pixel_ap > best:
             best = thresholds.pixel_ap

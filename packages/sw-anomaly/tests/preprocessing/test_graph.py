@@ -1,4 +1,4 @@
-"""Framing without Python: what Pillow, SciPy and scikit-image make of an image, made by tensor operations."""
+"""The view as a graph: what Pillow, OpenCV and scikit-image make of an image, made by tensor operations."""
 
 import numpy as np
 import pytest
@@ -10,10 +10,11 @@ from PIL import Image
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from sw_anomaly.export import view as export_framing
-from sw_anomaly.export.view import Frame, components, dilate, erode, gradient_magnitude, otsu, scaling
+from sw_anomaly.data.images import Intensity
+from sw_anomaly.preprocessing import graph
+from sw_anomaly.preprocessing.graph import ViewGraph, components, dilate, erode, gradient_magnitude, otsu, scaling
 from sw_anomaly.preprocessing.pose import Crop
-from sw_anomaly.preprocessing.view import Framing
+from sw_anomaly.preprocessing.view import View
 
 from conftest import draw_nail
 
@@ -21,12 +22,12 @@ CROP = Crop(112, 64, 8, (210.0, 205.0, 200.0))
 small_masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=16))
 
 
-def assert_framed_alike(framing, image):
-    framed = framing.frame(image)
-    view, put_back = Frame(framing)(torch.from_numpy(image))
-    np.testing.assert_array_equal(view[0].permute(1, 2, 0).numpy(), framed.pixels)
-    heat = np.random.default_rng(0).random(framing.shape).astype(np.float32)
-    np.testing.assert_allclose(put_back(torch.from_numpy(heat)).numpy(), framed.put_back(heat), atol=1e-5)
+def assert_viewed_alike(view, image):
+    viewed = view.apply(image)
+    pixels, put_back = ViewGraph(view)(torch.from_numpy(image))
+    np.testing.assert_array_equal(pixels[0].permute(1, 2, 0).numpy(), viewed.pixels)
+    heat = np.random.default_rng(0).random(view.shape).astype(np.float32)
+    np.testing.assert_allclose(put_back(torch.from_numpy(heat)).numpy(), viewed.put_back(heat), atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [160, 192])  # the larger one leaves some of the canvas empty
@@ -35,7 +36,7 @@ def test_parts_are_brought_into_their_pose_and_maps_back(seed, size):
     rng = np.random.default_rng(seed)
     image = draw_nail(rng.uniform(0, 2 * np.pi), *rng.uniform(65, 95, 2), shadow=rng.uniform(0, 70))
     image = (image * rng.uniform(0.5, 1, 3)).astype(np.uint8)[: 160 - rng.integers(30)]
-    assert_framed_alike(Framing(size, CROP), image)
+    assert_viewed_alike(View(size, CROP), image)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_parts_are_brought_into_their_pose_and_maps_back(seed, size):
     ids=["even", "noise"],
 )
 def test_without_a_part_the_middle_is_viewed(image):
-    assert_framed_alike(Framing(160, CROP), image)
+    assert_viewed_alike(View(160, CROP), image)
 
 
 @given(source=st.integers(1, 60), target=st.integers(1, 60), seed=st.integers(0, 99))
@@ -62,8 +63,8 @@ def test_lines_are_scaled_as_by_pillow(source, target, seed):
 @pytest.mark.parametrize("size", [(500, 230), (90, 160)])
 def test_scaled_images_differ_from_pillows_by_rounding_alone(size):
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    view, _ = Frame(Framing(160))(torch.from_numpy(noise))
-    difference = np.abs(view[0].permute(1, 2, 0).numpy() - Framing(160).frame(noise).pixels)
+    view, _ = ViewGraph(View(160))(torch.from_numpy(noise))
+    difference = np.abs(view[0].permute(1, 2, 0).numpy() - View(160).apply(noise).pixels)
     assert difference.max() <= 2
     assert (difference > 0).mean() < 0.01
 
@@ -107,7 +108,7 @@ def meander(side):
 
 @pytest.mark.parametrize("ways", [maze(321), meander(321), meander(321).T, meander(321)[::-1, ::-1]])
 def test_the_rounds_are_enough_for_the_most_winding_shapes(ways, monkeypatch):
-    monkeypatch.setattr(export_framing, "ROUNDS", export_framing.ROUNDS - 2)  # not by a hair's breadth
+    monkeypatch.setattr(graph, "ROUNDS", graph.ROUNDS - 2)  # not by a hair's breadth
     labels = components(torch.from_numpy(ways.copy())).numpy()
     assert len(np.unique(labels[ways])) == 1
 
@@ -131,3 +132,13 @@ def test_steepness_and_its_threshold_are_those_of_the_libraries(sigma):
     counted = torch.zeros(160, 160, dtype=torch.bool)
     counted[:130] = True
     assert otsu(steepness, counted).item() == pytest.approx(threshold_otsu(wanted), abs=1e-3)
+
+
+@pytest.mark.parametrize("crop", [None, CROP])
+def test_deep_images_are_viewed_alike_without_rounding(crop):
+    intensity = Intensity(4095.0)
+    image = np.rint(draw_nail(0.9)[:140].astype(np.float64) * 4095 / 255 + 3).astype(np.uint16)
+    viewed = View(160, crop).apply(intensity.levels(image))
+    pixels, _ = ViewGraph(View(160, crop), intensity)(torch.from_numpy(image))
+    assert viewed.pixels.dtype == np.float32
+    np.testing.assert_allclose(pixels[0].permute(1, 2, 0).numpy(), viewed.pixels, atol=0.02)

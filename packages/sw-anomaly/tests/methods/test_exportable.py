@@ -1,21 +1,19 @@
-"""The modules that are exported say of a view what the methods say."""
+"""What is exported of a method says of a view what the method says."""
 
 import numpy as np
 import pytest
 import torch
 
-from sw_anomaly.detector import smooth_map
-from sw_anomaly.export.heat import HEATS
 from sw_anomaly.methods.patch_bank import PatchBank
 from sw_anomaly.methods.patchcore import PatchCore, create_backbone
-from sw_anomaly.methods.unet.method import IN_CHANNELS, Segmenter
+from sw_anomaly.methods.unet.method import IN_CHANNELS, UNetMethod
 from sw_anomaly.methods.unet.networks import create_model
 
 
 def unet(views):
     model = create_model("swnano", IN_CHANNELS, 0)
     model.head.weight.data *= 120
-    return Segmenter(model, views[0], 64)
+    return UNetMethod(model, views[0], 64)
 
 
 def bank(views):
@@ -32,10 +30,11 @@ def test_a_module_says_what_the_method_says(fit, shape):
     rng = np.random.default_rng(0)
     views = rng.integers(0, 256, (5, *shape, 3), dtype=np.uint8)
     method = fit(views[:4])
-    module = HEATS[type(method)](method).eval()
+    module = method.exportable()
     seen = np.where(rng.random((*shape, 1)) < 0.1, views[4], views[3])  # partly like one that is known
     with torch.no_grad():
-        heat = smooth_map(module(torch.from_numpy(seen).permute(2, 0, 1)[None].float()), 64)[0, 0].numpy()
-    wanted = method.heat(seen)
-    np.testing.assert_allclose(heat, wanted, atol=1e-3 * wanted.max())
-    assert wanted.max() > 1.1 * wanted.min()
+        score, heat = module(torch.from_numpy(seen).permute(2, 0, 1)[None].float())
+    wanted = method.inspect(seen)
+    assert score.item() == pytest.approx(wanted.score, rel=1e-3)
+    np.testing.assert_allclose(heat.numpy(), wanted.map, atol=1e-3 * wanted.map.max())
+    assert wanted.map.max() > 1.1 * wanted.map.min()

@@ -1,0 +1,101 @@
+"""What all methods have in common: a module that takes a view and gives a score and a map of scores."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from sw_models.errors import InputError
+
+SMOOTHING = 0.008  # standard deviation of the Gaussian that smooths a map, in widths of the image
+SCORED_SHARE = 0.0005  # an image's score is the mean of its highest pixels, so many of a square of `image_size`
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a detector says about an image: a score and a map of scores, float32 [H, W], none below 0."""
+
+    score: float
+    map: np.ndarray
+
+
+Self = TypeVar("Self", bound="Method")
+
+
+class Method(nn.Module, ABC):
+    """What tells defective from good places in the views of one category; its state is what a checkpoint holds."""
+
+    @abstractmethod
+    def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        """Inspect a view, levels from 0 to 255, float32 [1, 3, h, w]: score, float32 [], and map, float32 [h, w]."""
+
+    @torch.inference_mode()
+    def inspect(self, view: np.ndarray) -> Inspection:
+        """Inspect a view.
+
+        Args:
+            view: Levels from 0 to 255, uint8 or float32 [h, w, 3].
+
+        Returns:
+            The score, and a map of the view's size.
+
+        Raises:
+            InputError: If the score or a place in the map is not finite, so that no verdict can follow from it.
+        """
+        device = next((tensor.device for tensor in self.state_dict().values()), None)
+        score, heat = self(torch.from_numpy(view).to(device).permute(2, 0, 1)[None].float())
+        found = Inspection(float(score), heat.cpu().numpy())
+        if not (math.isfinite(found.score) and np.isfinite(found.map).all()):
+            raise InputError(f"score: got {found.score} and a map with values that are not finite, want numbers")
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors of a checkpoint, none of which shares memory with another."""
+        return {
+            name: tensor.detach().clone(memory_format=torch.contiguous_format)
+            for name, tensor in self.state_dict().items()
+        }
+
+    def exportable(self) -> Method:
+        """The same method on the CPU, as a module that can be written as a graph."""
+        return deepcopy(self).cpu().eval()
+
+
+class HeatMethod(Method):
+    """A method whose score follows from its map, for images scaled to ``image_size``."""
+
+    image_size: int
+
+    @abstractmethod
+    def heat(self, view: Tensor) -> Tensor:
+        """How defective each place of a view, float32 [1, 3, h, w], looks: [1, 1, h, w], none below 0, not smoothed."""
+
+    def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        """Inspect a view: the map is the smoothed heat, the score the mean of its highest values."""
+        heat = smooth_map(self.heat(view), self.image_size)[0, 0]
+        return score(heat, self.image_size), heat
+
+
+def default_device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def smooth_map(maps: Tensor, image_size: int) -> Tensor:
+    """Smooth maps [B, 1, h, w] by a Gaussian, of a width that is relative to the image's."""
+    sigma = SMOOTHING * image_size
+    return gaussian_blur(maps, 2 * math.ceil(3 * sigma) + 1, sigma)
+
+
+def score(heat: Tensor, image_size: int) -> Tensor:
+    """The mean of the highest values in the heat, float32 [h, w], of a view."""
+    count = min(max(round(SCORED_SHARE * image_size**2), 1), heat.numel())
+    return heat.flatten().topk(count).values.mean()

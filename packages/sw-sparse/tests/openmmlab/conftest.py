@@ -39,9 +39,12 @@ def adapt_to_data(cfg, folder):
 
 
 def predict(model, images, folder):
-    for image in images:
-        (folder / f"{image.stem}.txt").write_text("seen")
-        yield {"image": str(image)}
+    for source in images:
+        if source.path.stat().st_size == 0:
+            yield {"image": str(source.path), "error": "empty"}
+            continue
+        (folder / f"{source.name}.txt").write_text("seen")
+        yield {"image": str(source.path), "share": float("nan")}
 
 
 @pytest.fixture

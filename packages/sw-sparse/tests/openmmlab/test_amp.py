@@ -3,7 +3,7 @@ import torch
 
 pytest.importorskip("mmengine", reason="mmengine is not installed (extra openmmlab)")
 
-from sw_models.openmmlab import BFloat16OptimWrapper
+from sw_sparse.openmmlab.amp import BFloat16OptimWrapper
 
 
 def test_the_forward_pass_runs_in_bfloat16_and_the_weights_stay_in_float32():

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -58,6 +59,30 @@ def test_a_finished_run_is_left_as_it_is(run, trained, tmp_path):
     assert before == {path: path.read_bytes() for path in (tmp_path / "runs/toy_sample").glob("*.pth")}
 
 
+def test_a_prediction_goes_on_after_a_bad_file_and_says_so(run, trained, tmp_path):
+    (tmp_path / "many").mkdir()
+    for name in ("a.png", "c.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "many" / name)
+    (tmp_path / "many/b.png").touch()
+    (tmp_path / "many/._a.png").write_text("what a Mac leaves")
+    status, out, err = run("predict", tmp_path / "many", "--json")
+    assert (status, err) == (3, f"not read: {tmp_path}/many/b.png: empty\n")
+    found = json.loads(out, parse_constant=pytest.fail)
+    assert [Path(record["image"]).name for record in found["images"]] == ["a.png", "c.png"]
+    assert found["images"][0]["share"] is None  # strict JSON has no NaN
+    assert [Path(record["image"]).name for record in found["failed"]] == ["b.png"]
+
+
+def test_options_come_one_by_one_or_all_at_once(run, trained):
+    options = ("train_cfg.max_iters=3", "train_cfg.val_interval=3")
+    apart = [part for option in options for part in ("--cfg-options", option)]
+    for form in (apart, ["--cfg-options", *options]):
+        status, out, _ = run("show-config", "toy", *form)
+        assert status == 0
+        assert "max_iters=3" in out
+        assert "val_interval=3" in out
+
+
 def test_complexity_is_summed(run):
     status, out, _ = run("flops", "--json")
     assert (status, json.loads(out)["parts"][-1]["MACs"]) == (0, 32 * 64)
@@ -80,9 +105,9 @@ def test_configurations_are_listed_and_shown(run, task, tmp_path):
         (("train", "--checkpoint", "absent.pth"), "no file absent.pth"),
         (("train", "--sparse", "much"), "want 'keep' or a share"),
         (("test",), "no checkpoint in runs/toy_sample"),
-        (("test", "--checkpoint", "absent.pth"), "no config.py beside absent.pth"),
-        (("predict", "absent.png"), "absent.png is no image file"),
-        (("export", "absent/model.onnx"), "there is no folder"),
+        (("test", "--checkpoint", "absent.pth"), "no config.yaml beside absent.pth"),
+        (("predict", "absent.png"), "absent.png is not there"),
+        (("export", "absent/model.onnx"), "want a file in a folder that exists"),
         (("export", "model.pdf", "--format", "pdf"), "--format: got pdf, want one of onnx"),
         (("convert", "absent.pth", "new.pth", "--config", "toy"), "no file absent.pth"),
     ],
@@ -91,7 +116,7 @@ def test_bad_input_is_answered_in_one_line(run, arguments, message):
     status, out, err = run(*arguments)
     assert (status, out) == (2, "")
     assert message in err
-    assert err.startswith("error: ")
+    assert err.startswith("sw-toy: ")
     assert err.count("\n") == 1
 
 
@@ -111,7 +136,7 @@ def test_a_package_that_writing_a_format_needs_is_named(task, run, trained, tmp_
     app = build_app(dataclasses.replace(task, export=export))
     result = CliRunner().invoke(app, ["export", "model.onnx"])
     assert result.exit_code == 2
-    assert result.stderr == "error: --format: onnx needs onnxruntime, which pip install 'sw-toy[onnx]' brings\n"
+    assert result.stderr == "sw-toy: --format: onnx needs onnxruntime, which pip install 'sw-toy[onnx]' brings\n"
 
 
 def test_help_waits_for_no_heavy_import():

@@ -7,9 +7,8 @@ from mmengine.logging import HistoryBuffer
 
 from sw_models import load_published_checkpoint
 from sw_models.errors import InputError
-from sw_sparse.openmmlab.checkpoint import convert_foreign
+from sw_sparse.openmmlab.checkpoint import convert_foreign, load_model
 from sw_sparse.openmmlab.config import load_config
-from sw_sparse.openmmlab.runner import load_model
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import json
+import signal
 
 import pytest
 import torch
@@ -6,8 +7,10 @@ import torch
 pytest.importorskip("mmengine", reason="mmengine is not installed (extra openmmlab)")
 
 from sw_models.errors import InputError
+from sw_sparse.openmmlab import checkpoint as checkpoints
 from sw_sparse.openmmlab import runner as experiment
 from sw_sparse.openmmlab.config import load_config
+from sw_sparse.openmmlab.interrupt import Interrupted, StopRequest
 
 
 def train(task, folder, *options):
@@ -16,14 +19,15 @@ def train(task, folder, *options):
 
 def train_and_interrupt(task, folder, after):
     """Train until a signal comes, which is no part of what the run's folder remembers."""
-    adopt = experiment._adopt_folder
+    settle = experiment.settle
 
-    def adopt_and_expect_a_signal(cfg, folder):
-        adopt(cfg, folder)
-        cfg.custom_hooks = [*cfg.custom_hooks, {"type": "InterruptHook", "after": after}]
+    def settle_and_expect_a_signal(cfg):
+        settled = settle(cfg)
+        settled.custom_hooks = [*settled.custom_hooks, {"type": "InterruptHook", "after": after}]
+        return settled
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "_adopt_folder", adopt_and_expect_a_signal)
+        patch.setattr(experiment, "settle", settle_and_expect_a_signal)
         with pytest.raises(KeyboardInterrupt):
             train(task, folder)
 
@@ -35,7 +39,7 @@ def weights(path):
 def test_a_run_leaves_everything_in_its_folder(task, tmp_path):
     summary = train(task, tmp_path / "run")
     files = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {"config.py", "curves.png", "iter_4.pth", "iter_6.pth", "synthetic-data"} <= files
+    assert {"config.yaml", "curves.png", "iter_4.pth", "iter_6.pth", "synthetic-data"} <= files
     assert "iter_2.pth" not in files  # the last two are kept, and the best
     assert summary["iterations"] == 6
     (log,) = (tmp_path / "run").glob("*/vis_data/scalars.json")
@@ -62,6 +66,45 @@ def test_an_interrupted_run_ends_as_one_that_was_not(task, tmp_path):
     assert all(torch.equal(whole[key], broken[key]) for key in whole)
 
 
+def by_epoch(cfg):
+    cfg.train_cfg = {"type": "EpochBasedTrainLoop", "max_epochs": 3}
+    cfg.train_dataloader.sampler.type = "DefaultSampler"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("loop", [lambda cfg: None, by_epoch], ids=["by iteration", "by epoch"])
+def test_random_numbers_go_on_where_they_were(task, tmp_path, workers, loop):
+    """Data are shuffled and changed at random, and neurons dropped; the run is stopped after each iteration."""
+    random = (f"train_dataloader.num_workers={workers}", "train_dataloader.dataset.noise=0.5", "model.dropout=0.5")
+    cfg = load_config(task, "toy_sample", (*random, "train_dataloader.dataset.length=7"))
+    cfg.train_dataloader.sampler.shuffle = True
+    loop(cfg)
+    for name in ("whole", "again"):
+        experiment.train(task, cfg, tmp_path / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StopRequest, "received", property(lambda self: True, lambda self, value: None), raising=False)
+        for _ in range(5):
+            with pytest.raises(Interrupted, match="give the same command again"):
+                experiment.train(task, cfg, tmp_path / "broken")
+    assert torch.load(tmp_path / "broken/interrupted.pth", weights_only=True)["meta"]["iter"] == 5
+    experiment.train(task, cfg, tmp_path / "broken")
+    assert not (tmp_path / "broken/interrupted.pth").exists()
+    whole, again, broken = (weights(tmp_path / name / "iter_6.pth") for name in ("whole", "again", "broken"))
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    assert all(torch.equal(whole[key], broken[key]) for key in whole)
+
+
+def test_a_signal_ends_a_run_after_its_iteration(task, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    hook = {"type": "InterruptHook", "after": 3, "signal": int(signal.SIGTERM)}
+    cfg = load_config(task, "toy_sample")
+    cfg.custom_hooks = [hook]
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM after iteration 3 of 6"):
+        experiment.train(task, cfg, tmp_path / "run")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert checkpoints.newest_checkpoint(tmp_path / "run").name == "interrupted.pth"
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over(task, tmp_path, caplog):
     train_and_interrupt(task, tmp_path / "run", after=5)
     newest = tmp_path / "run" / "iter_4.pth"
@@ -80,7 +123,7 @@ def test_a_folder_with_another_run_is_left_alone(task, tmp_path):
 def test_the_best_checkpoint_tests_as_it_did_in_training(task, tmp_path):
     summary = train(task, tmp_path / "run")
     cfg = load_config(task, str(tmp_path / "run"))
-    checkpoint = experiment.find_checkpoint(tmp_path / "run")
+    checkpoint = checkpoints.find_checkpoint(tmp_path / "run")
     metrics = experiment.test(cfg, checkpoint, tmp_path / "run" / "test")
     assert metrics["closeness"] == pytest.approx(summary["best_score"])
 
@@ -95,17 +138,17 @@ def test_the_best_checkpoint_tests_as_it_did_in_training(task, tmp_path):
 )
 def test_a_checkpoint_of_another_model_is_refused(task, tmp_path, change, message):
     cfg = load_config(task, "toy")
-    state = experiment.load_model(cfg).state_dict()
+    state = checkpoints.load_model(cfg).state_dict()
     change(state)
     torch.save({"state_dict": state}, tmp_path / "c.pth")
     with pytest.raises(InputError, match=message):
-        experiment.load_model(cfg, tmp_path / "c.pth")
+        checkpoints.load_model(cfg, tmp_path / "c.pth")
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(task, tmp_path):
     torch.save({"state_dict": print}, tmp_path / "c.pth")
     with pytest.raises(InputError, match="cannot be read safely"):
-        experiment.load_model(load_config(task, "toy"), tmp_path / "c.pth")
+        checkpoints.load_model(load_config(task, "toy"), tmp_path / "c.pth")
 
 
 def test_parts_that_cannot_be_built_are_bad_input(task, tmp_path):

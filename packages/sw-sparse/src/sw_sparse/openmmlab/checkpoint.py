@@ -1,19 +1,120 @@
-"""Checkpoints of other programs: their tensors, under this project's names."""
+"""Checkpoints: found in a run's folder, read without running code, fitted to a model, and made of foreign ones."""
 
 from __future__ import annotations
 
 import io
+import logging
+import pickle
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from sw_models.checkpoints.keys import convert_published, is_published
 from sw_models.checkpoints.load import read_tensors
 from sw_models.errors import InputError
-from sw_sparse.openmmlab.hooks.checkpoint import AtomicLocalBackend
-from sw_sparse.openmmlab.runner import load_model, want_fitting
+from sw_models.files import write_atomically
+
+INTERRUPTED = "interrupted.pth"  # what a run that was stopped by SIGTERM leaves, until it is trained to the end
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """Return a run's best checkpoint, or its newest.
+
+    Raises:
+        InputError: there is none.
+    """
+    if best := sorted(folder.glob("best_*.pth"), key=lambda path: int(re.findall(r"\d+", path.stem)[-1])):
+        return best[-1]
+    if (newest := newest_checkpoint(folder)) is not None:
+        return newest
+    raise InputError(f"no checkpoint in {folder}: train first, or name one with --checkpoint")
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint of the last iteration that can be read, naming those that cannot."""
+    found: list[tuple[int, Path]] = []
+    for path in sorted(folder.glob("*.pth")):
+        if re.fullmatch(r"(iter|epoch)_\d+", path.stem) or path.name == INTERRUPTED:
+            try:
+                found.append((int(read_checkpoint(path)["meta"]["iter"]), path))
+            except (InputError, KeyError, TypeError) as error:
+                logging.getLogger(__name__).warning("%s: %s; passed over", path.name, error)
+    return max(found)[1] if found else None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint holds.
+
+    Raises:
+        InputError: it is not there, or cannot be read without running code.
+    """
+    if not path.is_file():
+        raise InputError(f"checkpoint: no file {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise InputError(
+            f"checkpoint: {path} cannot be read safely; if it is a foreign one, 'convert' makes one that can"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"checkpoint: {path} holds a {type(content).__name__}, want named tensors")
+    return content
+
+
+def load_model(cfg: Config, checkpoint: Path | None = None, device: str | None = None) -> Any:
+    """Return the configuration's model in evaluation mode, with ``cfg`` and ``dataset_meta``.
+
+    Args:
+        cfg: the configuration.
+        checkpoint: random weights if None.
+        device: such as "cpu"; None for the GPU if there is any.
+
+    Raises:
+        InputError: the checkpoint is not of this model, or a part of the configuration is not as wanted.
+    """
+    init_default_scope(cfg.get("default_scope", "mmengine"))
+    with input_errors():
+        model = MODELS.build(cfg.model)
+    model.cfg = cfg
+    content = load_weights(model, checkpoint) if checkpoint is not None else {}
+    model.dataset_meta = content.get("meta", {}).get("dataset_meta") or _dataset_meta(cfg)
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+
+
+def load_weights(model: torch.nn.Module, path: Path) -> dict[str, Any]:
+    """Load a whole model's checkpoint, completely, and return what the file holds.
+
+    Raises:
+        InputError: it cannot be read without running code, or is of another model; the message names what differs.
+    """
+    content = read_checkpoint(path)
+    state = {key.removeprefix("module."): value for key, value in content.get("state_dict", content).items()}
+    want_fitting(model, state, path)
+    model.load_state_dict(state)
+    return content
+
+
+def want_fitting(model: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raise an ``InputError`` that names what differs between a model and the weights of a file."""
+    wanted = model.state_dict()
+    if missing := wanted.keys() - state.keys():
+        raise InputError(f"checkpoint: {path} is of another model: it lacks {_summary(missing)}, which the model has")
+    if unexpected := state.keys() - wanted.keys():
+        raise InputError(
+            f"checkpoint: {path} is of another model: it has {_summary(unexpected)}, which the model lacks"
+        )
+    for key, value in wanted.items():
+        if state[key].shape != value.shape:
+            found, want = tuple(state[key].shape), tuple(value.shape)
+            raise InputError(f"checkpoint: {path} is of another model: {key} is {found} in it, want {want}")
 
 
 def convert_foreign(source: Path, out: Path, cfg: Config) -> dict[str, Any]:
@@ -38,5 +139,32 @@ def convert_foreign(source: Path, out: Path, cfg: Config) -> dict[str, Any]:
     want_fitting(model, state, source)
     buffer = io.BytesIO()
     torch.save({"state_dict": state, "meta": {"converted_from": source.name}}, buffer)
-    AtomicLocalBackend().put(buffer.getvalue(), out)
+    write_atomically(out, lambda file: file.write_bytes(buffer.getvalue()))
     return {"file": str(out), "tensors": len(state), "taken from the old file": "tensors alone"}
+
+
+@contextmanager
+def input_errors() -> Iterator[None]:
+    """Show what a configuration's parts object to as bad input, and no warnings about how they are built."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        raise InputError(str(error.args[0] if error.args else error)) from error
+
+
+def _dataset_meta(cfg: Config) -> dict[str, Any]:
+    """Return what the configuration's test data set says of its classes, without looking for its files."""
+    dataset = cfg.test_dataloader.dataset
+    with DATASETS.switch_scope_and_registry(cfg.get("default_scope", "mmengine")) as registry:
+        kind = registry.get(dataset.type)
+    if kind is None or not issubclass(kind, BaseDataset):
+        return {}
+    return DATASETS.build({**dataset, "lazy_init": True}).metainfo
+
+
+def _summary(names: Iterable[str]) -> str:
+    """Name whole blocks where blocks are concerned."""
+    listed = sorted({".".join(name.split(".")[:6]) for name in names})
+    return ", ".join(listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import importlib
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sw_models.errors import InputError
+from sw_sparse.openmmlab.run_config import find_run_config, read_data, read_run_config
 from sw_sparse.openmmlab.task import Task
 
 SYNTHETIC = "SYNTHETIC"  # what a configuration says for data_root where it trains on the sample
@@ -30,33 +30,87 @@ def find_config(task: Task, config: str) -> Path:
     if config in shipped:
         return shipped[config]
     path = Path(config)
-    if (path / "config.py").is_file():
-        return path / "config.py"
     if path.is_file():
         return path
+    if found := find_run_config(path):
+        return found
     near = difflib.get_close_matches(config, shipped, n=3, cutoff=0.4)
     raise InputError(f"config: no file and no shipped one is called {config}; want one of {', '.join(near or shipped)}")
+
+
+def run_folder(name: str) -> Path:
+    """Return the folder of a run that is named by it, by the configuration in it, or by that it was started with."""
+    path = Path(name)
+    if find_run_config(path):
+        return path
+    if path.is_file() and find_run_config(path.parent) == path:
+        return path.parent
+    return Path("runs") / path.stem
+
+
+def find_run(task: Task, run: str | None, checkpoint: Path | None) -> tuple[str, Path]:
+    """Return the configuration and the folder of a run; a run's own copy of a configuration comes first.
+
+    Args:
+        task: what the run is of.
+        run: a run's folder, a configuration's name or a file; None for the folder of the checkpoint, or the sample's.
+        checkpoint: the weights that will be used, if they are not the run's best.
+
+    Raises:
+        InputError: there is none.
+    """
+    if run is None and checkpoint is not None:
+        if find_run_config(checkpoint.parent):
+            return str(checkpoint.parent), checkpoint.parent
+        raise InputError(f"--checkpoint: there is no config.yaml beside {checkpoint}; name its configuration as well")
+    name = run or task.sample_config
+    folder = run_folder(name)
+    if Path(name).is_file():
+        return name, folder
+    if find_run_config(folder) and (checkpoint is None or folder == Path(name)):
+        return str(folder), folder
+    find_config(task, name)
+    return name, folder
 
 
 def load_config(task: Task, config: str, options: Sequence[str] = (), data: Path | None = None) -> Any:
     """Return a configuration, adapted to a data folder, with ``key=value`` options merged in last.
 
+    A ``.py`` file that is named itself is run, as MMEngine does. What lies in a run's folder is read as data.
+
+    Args:
+        task: whose configuration it is.
+        config: as for :func:`find_config`.
+        options: ``key=value`` pairs, such as ``train_cfg.max_epochs=3``.
+        data: a data folder.
+
+    Returns:
+        MMEngine's ``Config``.
+
     Raises:
         InputError: the configuration, the data or an option is not as wanted.
     """
     path = find_config(task, config)
+    content = read_run_config(path) if Path(config).is_dir() else None
     register(task)
     from mmengine.config import Config
 
+    from sw_sparse.openmmlab.config_options import parse_options
+
     try:
-        cfg = Config.fromfile(path, format_python_code=False)
+        if content is None and path.suffix != ".py":
+            content = read_data(path)
+        cfg = Config(content) if content is not None else Config.fromfile(path, format_python_code=False)
+        _import_modules(cfg)
+    except InputError:
+        raise
     except Exception as error:  # whatever running somebody's file may raise
         raise InputError(f"config: {path} cannot be read ({error})") from error
     if "model" not in cfg:
         raise InputError(f"config: {path} has no model, want a configuration of {task.command}")
     if data is not None:
         use_data(task, cfg, data)
-    cfg.merge_from_dict(_parsed(options, cfg))
+    cfg.merge_from_dict(parse_options(options, cfg))
     return cfg
 
 
@@ -73,21 +127,9 @@ def register(task: Task) -> None:
     importlib.import_module(f"{task.package}.registration")
 
 
-def _parsed(options: Sequence[str], cfg: Any) -> dict[str, Any]:
-    """Read ``key=value`` pairs as MMEngine's own programs do."""
-    from mmengine.config import DictAction
+def _import_modules(cfg: Any) -> None:
+    """Import the modules that a configuration names for what they register."""
+    from mmengine.utils import import_modules_from_strings
 
-    for option in options:
-        key, equals, _ = option.partition("=")
-        if not equals:
-            raise InputError(f"--cfg-options: got {option}, want key=value")
-        first = key.partition(".")[0]
-        if first not in cfg:
-            near = difflib.get_close_matches(first, cfg, n=3, cutoff=0.5)
-            raise InputError(f"--cfg-options: the configuration has no {first}" + (f", but {near[0]}" if near else ""))
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
-    try:
-        return parser.parse_args(["--cfg-options", *options]).cfg_options if options else {}
-    except (RecursionError, SyntaxError, ValueError, AssertionError) as error:  # MMEngine knows no dictionaries here
-        raise InputError(f"--cfg-options: cannot read {' '.join(options)}, want numbers, names or lists") from error
+    if cfg.get("custom_imports"):
+        import_modules_from_strings(**cfg.custom_imports)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,7 @@ from mmengine.dist import init_dist
 
 from sw_models.errors import InputError
 
-# Besides what a configuration asks for.
-_HOOKS = ("ProgressHook", "CurvesHook", "PlainCheckpointHook")
+_IN_EVERY_RUN = ("ProgressHook", "CurvesHook", "PlainCheckpointHook")
 
 
 def use_pretrained(cfg: Any, checkpoint: Path) -> None:
@@ -67,25 +67,28 @@ def use_augmented_tests(cfg: Any) -> None:
     cfg.model = {**cfg.tta_model, "module": cfg.model}
 
 
-def settle(cfg: Any) -> None:
-    """Give a configuration what every run has: safe checkpoints, progress, curves, logs, and its devices."""
+def settle(cfg: Any) -> Any:
+    """Return a copy of a configuration with what every run has: safe checkpoints, logs, and its devices.
+
+    Hooks that every run has are not among its settings, see :mod:`.runner`; old configurations list them.
+    """
+    cfg = copy.deepcopy(cfg)
     hooks = cfg.get("default_hooks", {})
     checkpoint = {"type": "CheckpointHook", **hooks.get("checkpoint", {}), "backend_args": {"backend": "atomic_local"}}
     cfg.default_hooks = {**hooks, "checkpoint": checkpoint}
-    present = {hook["type"] for hook in cfg.get("custom_hooks", [])}
-    added = [{"type": name} for name in _HOOKS if name not in present]
-    cfg.custom_hooks = [*cfg.get("custom_hooks", []), *added]
+    cfg.custom_hooks = [hook for hook in cfg.get("custom_hooks", []) if hook["type"] not in _IN_EVERY_RUN]
     logs = [{"type": "LocalVisBackend"}, {"type": "TensorboardVisBackend"}]
     cfg.visualizer = {"type": "Visualizer", **cfg.get("visualizer", {}), "vis_backends": logs}
     if "base_batch_size" in cfg.get("auto_scale_lr", {}):
         cfg.auto_scale_lr.enable = True
     cfg.launcher = "pytorch" if "LOCAL_RANK" in os.environ else "none"
-    if cfg.launcher == "pytorch":
-        _join_processes(cfg)
+    return cfg
 
 
-def _join_processes(cfg: Any) -> None:
-    """Join what torchrun started; MMEngine by itself expects a GPU for each process."""
+def join_processes(cfg: Any) -> None:
+    """Join what torchrun started, if it did; MMEngine by itself expects a GPU for each process."""
+    if cfg.launcher != "pytorch":
+        return
     if torch.cuda.is_available():
         if not torch.distributed.is_initialized():
             init_dist("pytorch", **cfg.get("env_cfg", {}).get("dist_cfg", {"backend": "nccl"}))

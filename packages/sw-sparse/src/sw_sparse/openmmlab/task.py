@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
 
+    from sw_models.sources import Source
+
 
 @dataclass(frozen=True)
 class Task:
@@ -27,9 +29,9 @@ class Task:
         sample: draws the synthetic sample data set into a folder that does not exist yet.
         adapt_to_data: ``(config, folder)``: lets all data loaders and evaluators of the configuration read the folder
             and gives its heads the folder's classes. Raises ``InputError`` for what is not as wanted.
-        predict: ``(model, images, folder)``: writes what the model sees in the image files into the existing, empty
-            folder and yields a JSON-ready record per image. ``model.cfg`` is the configuration, ``model.dataset_meta``
-            has the classes and the palette.
+        predict: ``(model, sources, folder)``: writes what the model sees in images and videos into the existing, empty
+            folder and yields a JSON-ready record per image, with "image", and with "error" where it cannot be read.
+            ``model.cfg`` is the configuration, ``model.dataset_meta`` has the classes and the palette.
         complexity: ``(model, (height, width))``: a row for each part of the model with "part", "parameters", "MACs" and
             "MACs, fused" (as computed here, where "MACs" counts the layers as they are defined); the parts add up.
         complexity_size: height and width for which complexities were published.
@@ -45,7 +47,7 @@ class Task:
     default_config: str
     sample: Callable[[Path], None]
     adapt_to_data: Callable[[Config, Path], None]
-    predict: Callable[[nn.Module, Sequence[Path], Path], Iterator[dict[str, Any]]]
+    predict: Callable[[nn.Module, Sequence[Source], Path], Iterator[dict[str, Any]]]
     complexity: Callable[[nn.Module, tuple[int, int]], list[dict[str, Any]]]
     complexity_size: tuple[int, int]
     export: Callable[[nn.Module, Path, str, int], float]

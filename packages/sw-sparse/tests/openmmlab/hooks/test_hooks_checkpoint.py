@@ -8,7 +8,7 @@ pytest.importorskip("mmengine", reason="mmengine is not installed (extra openmml
 
 from mmengine.logging import HistoryBuffer
 
-from sw_models.openmmlab import AtomicLocalBackend, PlainCheckpointHook
+from sw_sparse.openmmlab.hooks import AtomicLocalBackend, PlainCheckpointHook
 
 
 def test_a_checkpoint_holds_nothing_that_needs_code_to_be_read(tmp_path):

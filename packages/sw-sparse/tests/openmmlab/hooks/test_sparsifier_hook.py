@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 import sw_models  # noqa: F401 - registers the models
-from sw_sparse.openmmlab.hooks.sparsifier import SparsifierHook
+from sw_sparse.openmmlab.hooks import SparsifierHook
 from sw_sparse.trainer.layer_decay import decays, layer_wise_id, stage_wise_id
 
 

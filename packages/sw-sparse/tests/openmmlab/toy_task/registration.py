@@ -1,3 +1,7 @@
+import random
+import signal
+
+import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
@@ -11,13 +15,14 @@ import sw_models.openmmlab  # noqa: F401
 
 @MODELS.register_module()
 class ToyModel(BaseModel):
-    def __init__(self, backbone, init_cfg=None):
+    def __init__(self, backbone, dropout=0.0, init_cfg=None):
         super().__init__(init_cfg=init_cfg)
+        self.dropout = nn.Dropout(dropout)
         self.backbone = MODELS.build(backbone)
         self.head = nn.Linear(32, 1)
 
     def forward(self, images, target, mode="tensor"):
-        output = self.head(self.backbone(images)[-1].mean((2, 3))).squeeze(1)
+        output = self.head(self.dropout(self.backbone(images)[-1].mean((2, 3)))).squeeze(1)
         if mode == "loss":
             return {"loss": (output - target).square().mean()}
         return list(zip(output, target, strict=True))
@@ -25,10 +30,11 @@ class ToyModel(BaseModel):
 
 @DATASETS.register_module()
 class ToyDataset(Dataset):
-    def __init__(self, data_root, length=4):
+    def __init__(self, data_root, length=4, noise=0.0):
         if length < 1:
             raise FileNotFoundError(f"no images in {data_root}")
         self.data_root, self.length = data_root, length
+        self.noise = noise
         self.metainfo = {"classes": ("toy",)}
 
     def __len__(self):
@@ -36,7 +42,9 @@ class ToyDataset(Dataset):
 
     def __getitem__(self, index):
         generator = torch.Generator().manual_seed(index)
-        return {"images": torch.randn(3, 32, 32, generator=generator), "target": torch.tensor(float(index % 2))}
+        images = torch.randn(3, 32, 32, generator=generator)
+        images = images + self.noise * (np.random.rand() + random.random() + torch.rand(1))  # noqa: NPY002
+        return {"images": images.float(), "target": torch.tensor(float(index % 2))}
 
 
 @METRICS.register_module()
@@ -50,13 +58,16 @@ class ToyMetric(BaseMetric):
 
 @HOOKS.register_module()
 class InterruptHook(Hook):
-    """Ends a run as a signal would, after so many iterations."""
+    """Ends a run as Ctrl-C would, or sends another signal, after so many iterations."""
 
-    priority = "LOWEST"
+    priority = "VERY_LOW"
 
-    def __init__(self, after):
-        self.after = after
+    def __init__(self, after, signal=None):
+        self.after, self.signal = after, signal
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter + 1 == self.after:
+        if runner.iter + 1 != self.after:
+            return
+        if self.signal is None:
             raise KeyboardInterrupt
+        signal.raise_signal(self.signal)

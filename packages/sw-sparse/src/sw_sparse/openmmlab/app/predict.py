@@ -1,0 +1,63 @@
+"""``predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sw_models.console import print_json
+from sw_models.sources import find_sources
+from sw_sparse.openmmlab.app.console import new_folder, one_of_many, screen
+from sw_sparse.openmmlab.app.options import (
+    CheckpointOption,
+    CommandWithOptions,
+    JsonOption,
+    OptionsOption,
+    RunOption,
+)
+from sw_sparse.openmmlab.config import find_run, load_config
+from sw_sparse.openmmlab.task import Task
+
+
+def add_to(app: typer.Typer, task: Task) -> None:
+    """Add the command to a task's program."""
+
+    @app.command(cls=CommandWithOptions)
+    @one_of_many
+    def predict(
+        images: Annotated[list[str], typer.Argument(help="Images, videos, folders of them, patterns like 'a/*.png'.")],
+        run: RunOption = None,
+        checkpoint: CheckpointOption = None,
+        out: Annotated[Path | None, typer.Option(help="A new folder. Default: RUN/predictions/001, 002, ...")] = None,
+        options: OptionsOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Write pictures of what the model sees in images, and a file of it for programs.
+
+        A file that cannot be read is named at the end, and the exit status is 3.
+        """
+        config, folder = find_run(task, run, checkpoint)
+        sources = find_sources(images, leave_out=out or folder / "predictions")
+        cfg = load_config(task, config, options or ())
+        from rich.progress import track
+
+        from sw_sparse.openmmlab.checkpoint import find_checkpoint, load_model
+
+        model = load_model(cfg, checkpoint or find_checkpoint(folder))
+        out = new_folder(out, folder / "predictions")
+        found = track(task.predict(model, sources, out), "predicting", None, transient=True, console=screen())
+        records = list(found)
+        seen = [record for record in records if "error" not in record]
+        failed = [record for record in records if "error" in record]
+        if as_json:
+            print_json({"folder": str(out), "images": seen, "failed": failed})
+        else:
+            print(f"{len(seen)} images: {out}/")
+        for record in failed:
+            screen().print(
+                f"not read: {record['image']}: {record['error']}", markup=False, highlight=False, soft_wrap=True
+            )
+        if failed:
+            raise typer.Exit(3)

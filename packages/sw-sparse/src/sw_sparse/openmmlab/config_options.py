@@ -1,0 +1,114 @@
+"""``--cfg-options key=value``: read as MMEngine does, and refused where no part of the configuration knows the key."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import mmengine.runner  # noqa: F401 - fills the registries of loops, hooks and optimizers
+from mmengine import registry as registries
+from mmengine.config import DictAction
+from mmengine.registry import Registry
+
+from sw_models.errors import InputError
+
+# What a dictionary without a type is handed to, by its key, and so may have besides what it has.
+_MEANT_FOR = {
+    "train_cfg": ("IterBasedTrainLoop", "EpochBasedTrainLoop"),
+    "val_cfg": ("ValLoop",),
+    "test_cfg": ("TestLoop",),
+}
+_LIKE = 0.75  # keys that are more alike than this are taken for one that was misspelt
+
+
+def parse_options(options: Sequence[str], cfg: Any) -> dict[str, Any]:
+    """Return ``key=value`` pairs as a dictionary of keys with dots.
+
+    Args:
+        options: such as ``train_cfg.max_epochs=3`` or ``model.backbone.dims=(4,8,16,32)``.
+        cfg: MMEngine's configuration, which the keys belong to.
+
+    Raises:
+        InputError: a pair cannot be read, or its key is unknown; near ones are named.
+    """
+    for option in options:
+        key, equals, _ = option.partition("=")
+        if not equals:
+            raise InputError(f"--cfg-options: got {option}, want key=value")
+        _want_known(key, cfg)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
+    try:
+        return parser.parse_args(["--cfg-options", *options]).cfg_options if options else {}
+    except (RecursionError, SyntaxError, ValueError, AssertionError) as error:  # MMEngine knows no dictionaries here
+        raise InputError(f"--cfg-options: cannot read {' '.join(options)}, want numbers, names or lists") from error
+
+
+def _want_known(key: str, cfg: Any) -> None:
+    """Walk to where a key points; refuse the first word that the part around it does not know."""
+    place: Any = cfg.to_dict()
+    walked: list[str] = []
+    for word in key.split("."):
+        if isinstance(place, list | tuple):
+            if not word.isdigit() or int(word) >= len(place):
+                raise InputError(f"--cfg-options: {'.'.join(walked)} has {len(place)} entries, got {word} in {key}")
+            place = place[int(word)]
+        elif isinstance(place, Mapping):
+            if word not in place:
+                _want_accepted(word, key, place, walked)
+                return
+            place = place[word]
+        else:
+            raise InputError(f"--cfg-options: {'.'.join(walked)} is {place!r}, which has no {word}")
+        walked.append(word)
+
+
+def _want_accepted(word: str, key: str, place: Mapping[str, Any], walked: list[str]) -> None:
+    """Refuse a new word unless the part's class takes it, or is unknown and has nothing that is nearly called so."""
+    accepted: set[str] = set()
+    anything = bool(walked) and "type" not in place
+    kinds = [place["type"]] if "type" in place else _MEANT_FOR.get(".".join(walked), ())
+    for kind in kinds:
+        known = _parameters(kind)
+        anything = known is None or anything
+        accepted |= known or set()
+    if word in accepted:
+        return
+    if kinds and "type" not in place:
+        anything = False
+    near = difflib.get_close_matches(word, [*place, *accepted], n=3, cutoff=0.5)
+    close = difflib.get_close_matches(word, [*place, *accepted], n=1, cutoff=_LIKE)
+    if not anything or close:
+        around = ".".join(walked) or "the configuration"
+        raise InputError(f"--cfg-options: {around} has no {word}" + (f", but {', '.join(near)}" if near else ""))
+
+
+def _parameters(kind: Any) -> set[str] | None:
+    """Return the names of the arguments of a class in a registry; None if it takes any, or is not found."""
+    found = kind if inspect.isclass(kind) else next((c for r in _registries() if (c := _get(r, kind))), None)
+    if not inspect.isclass(found):
+        return None
+    names: set[str] = set()
+    for ancestor in found.__mro__:
+        if "__init__" not in vars(ancestor) or ancestor is object:
+            continue
+        parameters = inspect.signature(vars(ancestor)["__init__"]).parameters.values()
+        names |= {p.name for p in parameters} - {"self"}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return names
+    return None
+
+
+def _get(registry: Registry, kind: str) -> Any:
+    """Return what is called so in a registry or below it, without MMEngine's search for modules."""
+    name = kind.rpartition(".")[2]
+    if name in registry.module_dict:
+        return registry.module_dict[name]
+    return next((c for child in registry.children.values() if (c := _get(child, name))), None)
+
+
+def _registries() -> Iterable[Registry]:
+    return (value for value in vars(registries).values() if isinstance(value, Registry))

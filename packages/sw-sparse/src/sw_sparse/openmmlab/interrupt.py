@@ -1,0 +1,36 @@
+"""SIGTERM, as schedulers send it: a training stops after its iteration instead of in it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(Exception):
+    """A training was asked to stop and has saved its state; the message says how to go on."""
+
+
+class StopRequest:
+    """Whether SIGTERM has come.
+
+    Attributes:
+        received: set by the signal's handler.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Note SIGTERM instead of dying from it."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.received = True
+
+        before = signal.signal(signal.SIGTERM, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)

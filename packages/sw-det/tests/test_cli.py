@@ -22,7 +22,7 @@ def test_from_training_to_pictures(run: Run, few: Path, tmp_path: Path) -> None:
     status, summary, _ = run("train", "mask_rcnn_nano_shapes", "--data", few, *options(), "--json")
     assert status == 0
     folder = Path(summary["folder"])
-    assert {"config.py", "curves.png", "epoch_2.pth"} <= {path.name for path in folder.iterdir()}
+    assert {"config.yaml", "curves.png", "epoch_2.pth"} <= {path.name for path in folder.iterdir()}
     assert torch.load(folder / "epoch_2.pth", weights_only=True)["meta"]["dataset_meta"]["classes"]
 
     status, metrics, _ = run("test", folder, "--json")
@@ -75,8 +75,8 @@ def test_a_detector_trains_sparsely_in_half_precision_and_stays_sparse(run: Run,
         (("train", "mask_rcn_nano"), "want one of mask_rcnn_nano"),
         (("train", "--data", "absent"), "--data: no folder absent"),
         (("train", "--data", "."), "want one file annotations/instances_train"),
-        (("test", "--checkpoint", "absent.pth"), "no config.py beside"),
-        (("predict", "absent.jpg"), "is no image file"),
+        (("test", "--checkpoint", "absent.pth"), "no config.yaml beside"),
+        (("predict", "absent.jpg"), "is not there"),
         (("export", "x.onnx", "--run", "rtmdet_ins_nano"), "no checkpoint in"),
     ],
 )

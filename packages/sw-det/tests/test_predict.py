@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from sw_det.predict import THRESHOLD, predict
+from sw_det import Detector
+from sw_det.detector import THRESHOLD
+from sw_det.predict import predict
 from sw_models.errors import InputError
+from sw_models.sources import find_sources
 
 
-class Detector:
+class Model:
     """Sees a nut of 10 x 20 pixels at (8, 4) in every image, and a screw that it is not sure of."""
 
     dataset_meta: ClassVar[dict[str, Any]] = {"classes": ("screw", "nut")}
@@ -50,21 +55,66 @@ class Detector:
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> list[Path]:
-    paths = [tmp_path / "wide.png", tmp_path / "grey.png"]
-    Image.new("RGB", (80, 40), (10, 20, 30)).save(paths[0])
-    Image.new("L", (30, 60), 128).save(paths[1])
-    return paths
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    (folder / "below").mkdir(parents=True)
+    Image.new("L", (30, 60), 128).save(folder / "below/grey.png")
+    Image.new("RGB", (80, 40), (10, 20, 30)).save(folder / "wide.png")
+    (folder / "._wide.png").write_bytes(b"\0\5\26\7 what a Mac leaves")
+    return folder
 
 
-def test_pictures_show_and_json_holds_what_is_sure_enough(images: list[Path], tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    records = list(predict(Detector(), images, folder))
-    assert sorted(path.name for path in folder.iterdir()) == ["grey.png", "predictions.json", "wide.png"]
-    assert [(Path(r["image"]), len(r["instances"])) for r in records] == [(path, 1) for path in images]
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
 
-    picture = np.asarray(Image.open(folder / "wide.png"), dtype=int)
+
+def test_a_detector_takes_images_in_any_form(images: Path) -> None:
+    detector = Detector(model=Model())
+    file = images / "wide.png"
+    array, picture = np.asarray(Image.open(file)), Image.open(file)
+    for one in (str(file), file, array, picture):
+        found = detector(one)
+        assert found.boxes.tolist() == [[8, 4, 18, 24]]
+        assert found.names == ["nut"]
+        assert found.scores.tolist() == pytest.approx([0.9])
+        assert found.masks is not None
+        assert found.masks.shape == (1, 40, 80)
+        assert np.array_equal(found.image, array)
+    for several in (images, [images / "below/grey.png", file], str(images / "**/*.png"), [str(images)]):
+        assert [f.image.shape for f in detector(several)] == [(60, 30, 3), (40, 80, 3)]
+    assert len(Detector(model=Model(), threshold=0.1)(file)) == 2
+
+
+def test_what_is_no_image_is_refused() -> None:
+    detector = Detector(model=Model())
+    with pytest.raises(InputError, match=r"image: got float64 \[2, 2, 3\], want uint8 \[H, W\] or \[H, W, 3\]"):
+        detector(np.zeros((2, 2, 3)))
+    with pytest.raises(InputError, match=r"absent\.png is not there"):
+        detector("absent.png")
+
+
+def test_a_photograph_lies_as_its_orientation_says(tmp_path: Path) -> None:
+    upright = Image.new("RGB", (40, 80), (200, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.rotate(90, expand=True).save(tmp_path / "phone.jpg", exif=exif)
+    found = Detector(model=Model())(tmp_path / "phone.jpg")
+    assert found.image.shape == (80, 40, 3)
+    assert found.draw().size == (40, 80)
+
+
+def test_pictures_show_and_json_holds_what_is_sure_enough(images: Path, out: Path) -> None:
+    records = list(predict(Model(), find_sources([str(images)]), out))
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == [
+        "below/grey.png",
+        "predictions.json",
+        "wide.png",
+    ]
+    assert [len(record["instances"]) for record in records] == [1, 1]
+
+    picture = np.asarray(Image.open(out / "wide.png"), dtype=int)
     assert picture.shape == (40, 80, 3)
     plain = picture[30, 60]
     assert tuple(plain) == (10, 20, 30)
@@ -73,13 +123,11 @@ def test_pictures_show_and_json_holds_what_is_sure_enough(images: list[Path], tm
     assert edge.sum() > inside.sum(), "the box's edge covers it"
 
 
-def test_predictions_are_a_coco_data_set(images: list[Path], tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    records = list(predict(Detector(), images, folder))
-    coco = COCO(str(folder / "predictions.json"))
+def test_predictions_are_a_coco_data_set(images: Path, out: Path) -> None:
+    records = list(predict(Model(), find_sources([str(images)]), out))
+    coco = COCO(str(out / "predictions.json"))
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == ["screw", "nut"]
-    assert [(i["width"], i["height"]) for i in coco.imgs.values()] == [(80, 40), (30, 60)]
+    assert [(i["width"], i["height"]) for i in coco.imgs.values()] == [(30, 60), (80, 40)]
     assert [a for record in records for a in record["instances"]] == list(coco.anns.values())
     for annotation in coco.anns.values():
         assert annotation["category_id"] == 2
@@ -91,16 +139,34 @@ def test_predictions_are_a_coco_data_set(images: list[Path], tmp_path: Path) -> 
         assert mask[4:24, 8:18].all()
 
 
-def test_a_detector_without_masks_gives_boxes(images: list[Path], tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    (record, _) = predict(Detector(masks=False), images, folder)
+def test_a_detector_without_masks_gives_boxes(images: Path, out: Path) -> None:
+    record, _ = predict(Model(masks=False), find_sources([str(images)]), out)
     assert "segmentation" not in record["instances"][0]
     assert record["instances"][0]["area"] == 200
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "broken.png"
-    path.write_text("no image")
-    with pytest.raises(InputError, match=r"images: .*broken.png cannot be read as an image"):
-        list(predict(Detector(), [path], tmp_path))
+def test_a_bad_file_does_not_end_a_prediction(images: Path, out: Path) -> None:
+    (images / "broken.png").write_text("no image")
+    (images / "empty.jpg").touch()
+    records = list(predict(Model(), find_sources([str(images)]), out))
+    assert ["error" in record for record in records] == [False, True, True, False]
+    assert "broken.png cannot be read as an image" in records[1]["error"]
+    assert len(json.loads((out / "predictions.json").read_text())["images"]) == 2
+
+
+def test_what_was_found_is_written_although_a_prediction_is_broken_off(images: Path, out: Path) -> None:
+    found = predict(Model(), find_sources([str(images)]), out)
+    next(found)
+    found.close()
+    assert len(json.loads((out / "predictions.json").read_text())["images"]) == 1
+
+
+def test_a_video_is_seen_frame_by_frame(tmp_path: Path, out: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
+    for shade in (0, 120, 240):
+        writer.write(np.full((48, 64, 3), shade, dtype=np.uint8))
+    writer.release()
+    records = list(predict(Model(), find_sources([str(tmp_path / "film.avi")]), out))
+    assert [Path(r["picture"]).name for r in records] == ["000000.png", "000001.png", "000002.png"]
+    assert [i["frame"] for i in json.loads((out / "predictions.json").read_text())["images"]] == [0, 1, 2]
+    assert [found.image.mean() // 100 for found in Detector(model=Model())(tmp_path / "film.avi")] == [0, 1, 2]

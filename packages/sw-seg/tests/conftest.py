@@ -48,7 +48,8 @@ def run(tmp_path, monkeypatch):
         result = CliRunner().invoke(app, [str(a) for a in arguments])
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return result.exit_code, json.loads(result.stdout) if "--json" in arguments else result.stdout, result.stderr
+        output = json.loads(result.stdout) if "--json" in arguments and result.stdout else result.stdout
+        return result.exit_code, output, result.stderr
 
     return run
 

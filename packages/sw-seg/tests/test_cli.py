@@ -23,7 +23,7 @@ def test_from_training_to_pictures(run, ade_folder):
     status, summary, _ = run("train", "upernet_nano_shapes", "--data", ade_folder, *options(*SHORT), "--json")
     assert status == 0
     folder = Path(summary["folder"])
-    assert {"config.py", "curves.png", "iter_4.pth"} <= {path.name for path in folder.iterdir()}
+    assert {"config.yaml", "curves.png", "iter_4.pth"} <= {path.name for path in folder.iterdir()}
 
     status, metrics, _ = run("test", folder, "--json")
     assert status == 0
@@ -93,7 +93,7 @@ def test_zeros_of_a_sparse_checkpoint_stay(run, ade_folder, tmp_path):
     [
         (("train", "upernet_tinny"), "want one of upernet_tiny"),
         (("train", "--data", "."), "has no images/ and annotations/"),
-        (("test", "--checkpoint", "absent.pth"), "no config.py beside"),
+        (("test", "--checkpoint", "absent.pth"), "no config.yaml beside"),
     ],
 )
 def test_bad_input_is_one_line(run, arguments, message):

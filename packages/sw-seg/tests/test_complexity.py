@@ -9,7 +9,7 @@ from conftest import SMALL
 
 
 def built(name, options=()):
-    from sw_sparse.openmmlab.runner import load_model
+    from sw_sparse.openmmlab.checkpoint import load_model
 
     return load_model(load_config(TASK, name, options))
 

@@ -10,7 +10,7 @@ from conftest import SMALL
 
 @pytest.fixture(scope="module")
 def segmenter():
-    from sw_sparse.openmmlab.runner import load_model
+    from sw_sparse.openmmlab.checkpoint import load_model
 
     torch.manual_seed(0)
     return load_model(load_config(TASK, "upernet_nano_shapes", SMALL))

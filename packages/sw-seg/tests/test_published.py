@@ -29,8 +29,8 @@ def test_a_published_segmenter_is_converted_and_used(run, tmp_path):
 
     from sw_models import load_published_checkpoint
     from sw_seg.task import TASK
+    from sw_sparse.openmmlab.checkpoint import load_model
     from sw_sparse.openmmlab.config import load_config
-    from sw_sparse.openmmlab.runner import load_model
 
     cfg = load_config(TASK, "upernet_tiny")
     heads = {key: value.shape for key, value in load_model(cfg).state_dict().items() if not key.startswith("backbone.")}

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from sw_models.analysis.flops import count_macs
+from sw_sparse.openmmlab.complexity import count_backbone, count_part
 
 
 def count_complexity(segmenter: nn.Module, size: tuple[int, int] = (512, 2048)) -> list[dict[str, Any]]:
@@ -24,18 +23,8 @@ def count_complexity(segmenter: nn.Module, size: tuple[int, int] = (512, 2048)) 
         size: height and width of the image, in pixels, multiples of 32.
     """
     twin: Any = copy.deepcopy(segmenter).to("meta").eval()
-    counts = count_macs(twin.backbone, size)
-    fused = counts["total"] - counts["large kernels"] + counts["large kernels, fused"]
     maps = twin.backbone(torch.empty(1, 3, *size, device="meta"))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        twin.decode_head(maps)
-    head = counter.get_total_flops() // 2
-    rows = [_row("backbone", twin.backbone, counts["total"], fused), _row("decode_head", twin.decode_head, head, head)]
+    rows = [count_backbone(twin.backbone, size), count_part("decode_head", twin.decode_head, maps)]
     if twin.with_auxiliary_head:
-        rows.append(_row("auxiliary_head", twin.auxiliary_head, 0, 0))
+        rows.append(count_part("auxiliary_head", twin.auxiliary_head, None))
     return rows
-
-
-def _row(part: str, module: nn.Module, macs: int, fused: int) -> dict[str, Any]:
-    parameters = sum(p.numel() for p in module.parameters())
-    return {"part": part, "parameters": parameters, "MACs": macs, "MACs, fused": fused}

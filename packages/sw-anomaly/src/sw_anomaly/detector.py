@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -28,6 +30,16 @@ from sw_models.files import write_atomically
 
 FORMAT = "sw-anomaly-3"
 FORMER = "sw-anomaly-2"  # read as well: other names of tensors, no intensity, no checksum
+MAX_SIDE = 16384  # pixels along a view
+DAMAGE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    RuntimeError,
+    RecursionError,
+)  # of a damaged file
 WANTED = "want a checkpoint.safetensors written by `sw-anomaly train`"
 PARTS: dict[str, Any] = {"unet": UNetMethod, "bank": PatchBank, "patchcore": PatchCore}
 METHODS = ("unet", "bank", "unet+bank", "patchcore")
@@ -146,10 +158,10 @@ def load_detector(path: Path | str) -> Detector:
     found = checksum(state, metadata)
     if found != wanted and not (wanted is None and metadata["format"] == FORMER):
         raise InputError(f"checkpoint {path} is damaged: got SHA-256 {found}, want {wanted}")
-    broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not _is_finite(tensor)]
     if broken:
         raise InputError(f"checkpoint {path}: got values that are not finite in {broken[0]!r}, want numbers")
-    info = _parse_info(metadata)
+    info = _parse_info(path, metadata)
     if info.method not in METHODS:
         raise InputError(f"checkpoint {path}: got the method {info.method!r}, want one of {', '.join(METHODS)}")
     if metadata["format"] == FORMER:
@@ -158,11 +170,13 @@ def load_detector(path: Path | str) -> Detector:
         return Detector(_restore(info, state), info)
     except InputError as error:
         raise InputError(f"checkpoint {path} {error}") from error
+    except DAMAGE as error:
+        raise InputError(f"checkpoint {path} does not hold what {info.method} needs ({error!r}); {WANTED}") from error
 
 
 def read_info(path: Path) -> DetectorInfo:
     """The description in a checkpoint; raises ``InputError`` if the file is not one."""
-    return _parse_info(_read_metadata(path))
+    return _parse_info(path, _read_metadata(path))
 
 
 def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -170,7 +184,7 @@ def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     digest = hashlib.sha256(json.dumps({key: metadata[key] for key in sorted(metadata) if key != "sha256"}).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(memoryview(tensor.contiguous().numpy()))
+        digest.update(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()
 
 
@@ -188,17 +202,51 @@ def _read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-def _parse_info(metadata: Mapping[str, str]) -> DetectorInfo:
-    info = json.loads(metadata["info"])
-    view = info.pop("framing" if metadata["format"] == FORMER else "view")
-    crop = Crop(**{**view["crop"], "ground": tuple(view["crop"]["ground"])}) if view["crop"] else None
-    parsed = {
-        "view": View(view["image_size"], crop),
-        "intensity": Intensity(**info.get("intensity", {})),
-        "protocol": Protocol(**info["protocol"]),
-        "seen": tuple(info["seen"]),
-    }
-    return DetectorInfo(**{**info, **parsed})
+def _is_finite(tensor: Tensor) -> bool:
+    wide = tensor.float() if tensor.element_size() == 1 else tensor  # torch cannot ask types of 8 bits
+    return bool(wide.isfinite().all())
+
+
+def _parse_info(path: Path, metadata: Mapping[str, str]) -> DetectorInfo:
+    try:
+        info = json.loads(metadata["info"])
+        view = info.pop("framing" if metadata["format"] == FORMER else "view")
+        crop = Crop(**{**view["crop"], "ground": tuple(view["crop"]["ground"])}) if view["crop"] else None
+        parsed = {
+            "view": View(view["image_size"], crop),
+            "intensity": Intensity(**info.get("intensity", {})),
+            "protocol": Protocol(**info["protocol"]),
+            "seen": tuple(info["seen"]),
+        }
+        return _checked(DetectorInfo(**{**info, **parsed}))
+    except DAMAGE as error:
+        raise InputError(f"checkpoint {path} has a description that is damaged ({error!r}); {WANTED}") from error
+
+
+def _checked(info: DetectorInfo) -> DetectorInfo:
+    """The description, if its values are of the types and in the ranges that detectors write."""
+    crop, white = info.view.crop, info.intensity.white
+    texts = [
+        info.category,
+        info.method,
+        info.model,
+        info.training_images,
+        info.alignment,
+        info.protocol.name,
+        *info.seen,
+    ]
+    sizes = [info.view.image_size, *((crop.height, crop.width) if crop else ())]
+    counts = [info.seed, info.protocol.defects, *([crop.margin] if crop else ())]
+    numbers = [info.image_threshold, info.pixel_threshold, *(crop.ground if crop else ()), *([white] if white else ())]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a name that is no text")
+    if not all(type(size) is int and 0 < size <= MAX_SIDE for size in sizes):
+        raise ValueError(f"a size that is not from 1 to {MAX_SIDE}")
+    if not all(type(number) is int and number >= 0 for number in counts):
+        raise ValueError("a number that is not whole")
+    if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
+        raise ValueError("a threshold or a level that is no finite number")
+    return info
 
 
 def _restore(info: DetectorInfo, state: dict[str, Tensor]) -> Method:

@@ -6,7 +6,7 @@ UV := .uv/bin/uv
 PACKAGES := $(notdir $(patsubst %/,%,$(wildcard packages/*/)))
 say = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test lint test-workspace $(PACKAGES:%=test-%) sanitize test-wheel test-third-parties test-slow clean
+.PHONY: help demo test lint test-workspace $(PACKAGES:%=test-%) sanitize test-wheel test-third-parties test-slow fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -85,6 +85,14 @@ test-slow: $(UV) ## the tests that take minutes
 	for package in sw-sparse sw-det sw-seg; do \
 	  UV_PROJECT_ENVIRONMENT=.venvs/$$package $(UV) sync --quiet --package $$package && \
 	  .venvs/$$package/bin/python -m pytest -m slow packages/$$package/tests || exit 1; \
+	done
+
+FUZZED := $(patsubst packages/%/tests/test_fuzz.py,%,$(wildcard packages/*/tests/test_fuzz.py))
+
+fuzz: $(UV) ## thousands of damaged files through every reader of: sw-anomaly, sw-det, sw-seg
+	for package in $(FUZZED); do \
+	  UV_PROJECT_ENVIRONMENT=.venvs/$$package $(UV) sync --quiet --package $$package && \
+	  .venvs/$$package/bin/python -m pytest -m slow packages/$$package/tests/test_fuzz.py || exit 1; \
 	done
 
 clean: ## remove the environments and what was built

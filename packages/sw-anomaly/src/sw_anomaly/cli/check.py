@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +54,7 @@ def check(
         sheet = None
         if not found.refused:
             sheet = out / name / "check.png"
-            write_atomically(sheet, lambda path, read=read: draw_contact_sheet(read).save(path, "PNG"))
+            write_atomically(sheet, partial(draw_contact_sheet(read).save, format="PNG"))
         results.append({**found.as_dict(), "contact_sheet": None if sheet is None else str(sheet)})
         if not as_json:
             _print(found, sheet)

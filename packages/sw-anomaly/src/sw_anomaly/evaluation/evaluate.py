@@ -157,8 +157,8 @@ def evaluate(detector: Detector, images: Sequence[LabelledImage], progress: Prog
     """
     tested = []
     for number, image in enumerate(images, start=1):
-        pixels, mask = image.load()
-        inspection = detector.inspect(pixels)
+        shown, mask = image.load()
+        inspection = detector.inspect(shown)
         try:
             tested.append(TestedImage(image, mask, inspection, decide(detector, inspection)))
         except InputError as error:

@@ -69,16 +69,14 @@ def _want_known(key: str, cfg: Any) -> None:
 def _want_accepted(word: str, key: str, place: Mapping[str, Any], walked: list[str]) -> None:
     """Refuse a new word unless the part's class takes it, or is unknown and has nothing that is nearly called so."""
     accepted: set[str] = set()
-    anything = bool(walked) and "type" not in place
     kinds = [place["type"]] if "type" in place else _MEANT_FOR.get(".".join(walked), ())
+    anything = bool(walked) and not kinds
     for kind in kinds:
-        known = _parameters(kind)
-        anything = known is None or anything
-        accepted |= known or set()
+        names, takes_more = _parameters(kind)
+        accepted |= names
+        anything = anything or takes_more
     if word in accepted:
         return
-    if kinds and "type" not in place:
-        anything = False
     near = difflib.get_close_matches(word, [*place, *accepted], n=3, cutoff=0.5)
     close = difflib.get_close_matches(word, [*place, *accepted], n=1, cutoff=_LIKE)
     if not anything or close:
@@ -86,20 +84,17 @@ def _want_accepted(word: str, key: str, place: Mapping[str, Any], walked: list[s
         raise InputError(f"--cfg-options: {around} has no {word}" + (f", but {', '.join(near)}" if near else ""))
 
 
-def _parameters(kind: Any) -> set[str] | None:
-    """Return the names of the arguments of a class in a registry; None if it takes any, or is not found."""
+def _parameters(kind: Any) -> tuple[set[str], bool]:
+    """Return the names of the arguments of a class in a registry, and whether it takes others, too."""
     found = kind if inspect.isclass(kind) else next((c for r in _registries() if (c := _get(r, kind))), None)
-    if not inspect.isclass(found):
-        return None
+    ancestors = found.__mro__[:-1] if inspect.isclass(found) else ()
     names: set[str] = set()
-    for ancestor in found.__mro__:
-        if "__init__" not in vars(ancestor) or ancestor is object:
-            continue
+    for number, ancestor in enumerate(a for a in ancestors if "__init__" in vars(a)):
         parameters = inspect.signature(vars(ancestor)["__init__"]).parameters.values()
         names |= {p.name for p in parameters} - {"self"}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return names
-    return None
+            return names, number > 0  # what a class takes besides its own may go elsewhere than to its ancestor
+    return names, True
 
 
 def _get(registry: Registry, kind: str) -> Any:

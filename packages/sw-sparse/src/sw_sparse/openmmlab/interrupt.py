@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -29,6 +30,9 @@ class StopRequest:
         def note(number: int, frame: FrameType | None) -> None:
             self.received = True
 
+        if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+            yield
+            return
         before = signal.signal(signal.SIGTERM, note)
         try:
             yield

@@ -37,20 +37,27 @@ class SeededBatches:
         seed: of the run.
         rank: of this process.
         start: how many batches were trained on already.
+
+    Attributes:
+        epoch: how often all batches were trained on, 0 if there is no end to them.
+        skip: how many batches the next pass leaves out.
     """
 
     def __init__(self, batches: Any, seed: int, rank: int, start: int) -> None:
         self.batches, self.seed, self.rank, self.position = batches, seed, rank, start
         self.sampler = batches.sampler  # MMEngine tells it the epoch
         self.batch_size = batches.batch_size
-        endless = isinstance(self.sampler, InfiniteSampler)
-        self._skip = start if endless else start % len(batches)
+        self.epoch, self.skip = 0, start
+        if not isinstance(self.sampler, InfiniteSampler):
+            self.epoch, self.skip = divmod(start, len(batches))
+            if hasattr(self.sampler, "set_epoch"):
+                self.sampler.set_epoch(self.epoch)
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        skip, self._skip = self._skip, 0
+        skip, self.skip = self.skip, 0
         for indices in itertools.islice(self.batches, skip, None):
             yield Batch(indices, (self.seed, self.rank, _LOADING, self.position))
             self.position += 1

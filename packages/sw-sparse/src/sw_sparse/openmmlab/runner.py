@@ -6,7 +6,7 @@ import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from sw_sparse.openmmlab.config import SYNTHETIC, use_data
 from sw_sparse.openmmlab.hooks import CurvesHook, PlainCheckpointHook, ProgressHook, ResumableHook
 from sw_sparse.openmmlab.interrupt import StopRequest
 from sw_sparse.openmmlab.resumable import resumable
-from sw_sparse.openmmlab.run_config import find_run_config, read_data, write_run_config
+from sw_sparse.openmmlab.run_config import NAME, find_run_config, read_data, write_run_config
 from sw_sparse.openmmlab.settings import join_processes, settle
 from sw_sparse.openmmlab.task import Task
 
@@ -55,10 +55,10 @@ def train(task: Task, cfg: Config, folder: Path) -> dict[str, Any]:
     newest = newest_checkpoint(folder)
     settled.resume = newest is not None
     settled.load_from = str(newest) if newest else settled.get("load_from")
-    done = int(read_checkpoint(newest)["meta"]["iter"]) if newest else 0
+    meta = read_checkpoint(newest)["meta"] if newest else {"iter": 0, "epoch": 0}
     stop = StopRequest()
     with stop.watched():
-        runner = _build_runner(settled, folder, done, ("train_loop", "val_loop"))
+        runner = _build_runner(settled, folder, meta, ("train_loop", "val_loop"))
         for hook in (CurvesHook(), PlainCheckpointHook(), ResumableHook(stop)):
             runner.register_hook(hook)
         with _tidy_terminal(runner):
@@ -82,7 +82,7 @@ def test(cfg: Config, checkpoint: Path, folder: Path) -> dict[str, float]:
     cfg = settle(cfg)
     join_processes(cfg)
     cfg.resume, cfg.load_from = False, None
-    runner = _build_runner(cfg, folder, 0, ("test_loop",))
+    runner = _build_runner(cfg, folder, {"iter": 0, "epoch": 0}, ("test_loop",))
     model = runner.model
     while hasattr(model, "module"):  # a wrapper for several processes, or for augmented tests
         model = model.module
@@ -108,6 +108,8 @@ def _adopt_folder(cfg: Config, folder: Path) -> None:
     """Write the configuration into a new run's folder; compare it with what is in the folder of an old one."""
     if path := find_run_config(folder):
         before, now = (_flat(c) for c in (Config(read_data(path)), cfg))
+        if path.name != NAME:  # version 0.1.0 knew fewer settings
+            now = {key: value for key, value in now.items() if key in before}
         if differing := sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key)):
             key = differing[0]
             raise InputError(
@@ -140,9 +142,10 @@ class _Runner(Runner):
 
     Attributes:
         done: how many iterations were trained before.
+        done_epochs: how many epochs were ended before.
     """
 
-    done = 0
+    done = done_epochs = 0
 
     def build_train_loop(self, loop: Any) -> Any:
         """Build the loop around a data loader that starts where the training stands."""
@@ -156,8 +159,13 @@ class _Runner(Runner):
             made = super().build_train_loop(loop)
         finally:
             self._train_dataloader = settings  # which have the batch size, for the learning rate
-        if hasattr(made, "dataloader_iterator"):  # MMEngine will ask for batches that were trained on, to skip them
+        batches: Any = made.dataloader.batch_sampler
+        if hasattr(made, "dataloader_iterator"):
+            made.dataloader_iterator._epoch = batches.epoch
+            # MMEngine asks for all batches that were trained on, to skip them.
             made.dataloader_iterator = _after_nothing(self.done, made.dataloader_iterator)
+        else:  # an epoch that was trained on to its last batch is still to be ended
+            batches.skip = self.done - self.done_epochs * len(batches)
         return made
 
     def build_logger(self, *args: Any, **kwargs: Any) -> Any:
@@ -178,12 +186,12 @@ def _after_nothing(count: int, batches: Iterator[Any]) -> Iterator[Any]:
     yield from batches
 
 
-def _build_runner(cfg: Config, folder: Path, done: int, loops: tuple[str, ...]) -> Runner:
+def _build_runner(cfg: Config, folder: Path, done: Mapping[str, int], loops: tuple[str, ...]) -> Runner:
     """Build the runner, and the loops that it would build when it starts: their data may not be as wanted."""
     cfg.work_dir = str(folder)
     with input_errors():
         runner = _Runner.from_cfg(cfg)
-        runner.done = done
+        runner.done, runner.done_epochs = done["iter"], done["epoch"]
         for loop in loops:
             getattr(runner, loop)
         runner.register_hook(ProgressHook())

@@ -73,7 +73,6 @@ def test_width_factor_scales_the_channels():
         ({"model_args": {"wings": 2}}, "model: shiftwise_nano does not take these arguments"),
         ({"opt": "magic"}, "opt: 'magic'"),
         ({"sched": "magic"}, "sched: "),
-        ({"initial_checkpoint": "nowhere.pth"}, "initial_checkpoint: nowhere.pth"),
     ],
 )
 def test_bad_parts_are_named_in_one_line(flags, message):

@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from sw_models.errors import InputError
 from sw_sparse.trainer import checkpoint
@@ -81,12 +82,42 @@ def test_only_the_newest_are_kept(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-0003.safetensors", "epoch-0004.safetensors"]
 
 
+def test_epoch_numbers_of_any_length_are_in_order(tmp_path):
+    for epoch, step in ((9999, None), (10_000, None), (10_001, 7), (10_001, 1_000_000), (9998, None)):
+        checkpoint.save(checkpoint.file_of(tmp_path, epoch, step), {"epoch": epoch, "step": step})
+    assert checkpoint.newest(tmp_path, print) == {"epoch": 10_001, "step": 1_000_000}
+    checkpoint.prune(tmp_path, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "epoch-10000.safetensors", "epoch-10001-step-1000000.safetensors", "epoch-9999.safetensors",
+    ]  # fmt: skip
+    checkpoint.save(checkpoint.file_of(tmp_path, 10_001), {"epoch": 10_001})
+    checkpoint.prune(tmp_path, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-10001.safetensors"]
+
+
+@pytest.mark.parametrize("part", ["model", "ema", "optimizer"])
+def test_a_state_that_diverged_is_refused_by_name(part):
+    sound = {"model": {"w": torch.ones(2)}, "ema": None, "optimizer": {"state": {0: {"m": torch.ones(2)}}}}
+    checkpoint.refuse_unsound(sound, 0)
+    with pytest.raises(InputError, match=f"lr: {part}\\.w is no longer finite in epoch 4"):
+        checkpoint.refuse_unsound({**sound, part: {"w": torch.tensor([1.0, float("nan")])}}, 3)
+
+
+def test_metadata_is_strict_json(tmp_path):
+    checkpoint.save(tmp_path / "a.safetensors", {"best": -float("inf"), "loss": float("nan")})
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        text = file.metadata()["structure"]
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert checkpoint.load(tmp_path / "a.safetensors")["best"] == -float("inf")
+
+
 def test_weights_keep_their_names_and_bring_their_recipe(tmp_path):
     weights = {"b.weight": torch.ones(2), "a.tied": torch.ones(1)}
     first = checkpoint.save_weights(tmp_path / "a.safetensors", weights, {"lr": 1})
-    loaded, recipe = checkpoint.load_weights(tmp_path / "a.safetensors")
+    loaded, recipe, classes = checkpoint.load_weights(tmp_path / "a.safetensors")
     assert same({name: loaded[name] for name in weights}, weights)
-    assert recipe == {"lr": 1}
+    assert (recipe, classes) == ({"lr": 1}, None)
     assert checkpoint.save_weights(tmp_path / "b.safetensors", weights, {"lr": 2}) == first
     changed = {**weights, "b.weight": torch.zeros(2)}
     assert checkpoint.save_weights(tmp_path / "c.safetensors", changed, {"lr": 1}) != first

@@ -4,20 +4,26 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 
 from sw_models.errors import InputError
-from sw_sparse.trainer import checkpoint
-from sw_sparse.trainer.callbacks import Watcher
-from sw_sparse.trainer.evaluate import evaluate_checkpoint
+from sw_models.files import lock_folder
+from sw_sparse.trainer import checkpoint, loop
+from sw_sparse.trainer.callbacks import Callback
+from sw_sparse.trainer.evaluate import evaluate, evaluate_checkpoint
+from sw_sparse.trainer.interruption import Interrupted
 from sw_sparse.trainer.loop import train
+from sw_sparse.trainer.processes import keep_global_batch
 from sw_sparse.trainer.recipe import read_recipe
 
+DATA = Path(__file__).parents[1] / "data"
 TINY = {
     "model_args": {
         "dims": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "kernel_sizes": [13, 13, 7, 7], "layer_scale_init": 0.1,
@@ -43,7 +49,7 @@ def straight(tmp_path_factory):
 def test_a_run_leaves_its_files(straight):
     summary, output = straight
     assert sorted(p.name for p in output.iterdir()) == [
-        "best.safetensors", "checkpoints", "curves.png", "log.jsonl", "model.safetensors", "sparsity.png",
+        ".lock", "best.safetensors", "checkpoints", "curves.png", "log.jsonl", "model.safetensors", "sparsity.png",
         "summary.json", "sw-sparse",
     ]  # fmt: skip
     assert [p.name for p in sorted((output / "checkpoints").iterdir())] == [
@@ -60,7 +66,7 @@ def test_a_run_leaves_its_files(straight):
 def test_the_density_asked_holds_in_the_weights_themselves(straight):
     _, output = straight
     record = json.loads((output / "log.jsonl").read_text().splitlines()[-1])
-    weights, _ = checkpoint.load_weights(output / "model.safetensors")
+    weights = checkpoint.load_weights(output / "model.safetensors").tensors
     filters = [w for name, w in weights.items() if ".conv.weights.0" in name]
     on = sum(int(w.flatten(1).any(1).sum()) for w in filters)
     assert on == round(0.7 * sum(len(w) for w in filters))
@@ -183,7 +189,7 @@ def test_runs_killed_twenty_times_end_with_the_same_weights(context, tmp_path):
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_run_ends_the_same(straight, tmp_path):
-    class Notes(Watcher):
+    class Notes(Callback):
         def __init__(self):
             self.lines = []
 
@@ -199,6 +205,123 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_run_ends_the_same(straight
     assert str(newest) in notes.lines[0]
     assert notes.lines[1].endswith("after epoch 3")
     assert summary["weights_sha256"] == straight[0]["weights_sha256"]
+
+
+class SignalAt(Callback):
+    """Sends this process a signal when an epoch begins."""
+
+    def __init__(self, epoch, number):
+        self.epoch, self.number, self.lines = epoch, number, []
+
+    def note(self, text):
+        self.lines.append(text)
+
+    def start_epoch(self, epoch, epochs, images, done=0):
+        if epoch == self.epoch:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_writes_a_checkpoint_within_the_epoch_and_the_run_goes_on_bitwise(straight, tmp_path, number):
+    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    output = tmp_path / "run"
+    with pytest.raises(Interrupted, match=f"{number.name} after step 1 of 8 in epoch 2; the same command") as stop:
+        train(recipe(output), SignalAt(1, number))
+    assert stop.value.exit_code == 128 + number
+    assert handlers == [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    assert (output / "checkpoints" / "epoch-0001-step-000001.safetensors").is_file()
+    quiet = SignalAt(-1, number)
+    assert train(recipe(output), quiet)["weights_sha256"] == straight[0]["weights_sha256"]
+    assert quiet.lines[0].endswith("after step 1 of epoch 2")
+    logs = [
+        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        for folder in (output, straight[1])
+    ]
+    assert [{**line, "seconds": 0} for line in logs[0]] == [{**line, "seconds": 0} for line in logs[1]]
+
+
+def test_checkpoints_are_written_every_so_many_minutes(straight, tmp_path):
+    class Crash(Callback):
+        def end_epoch(self, record):
+            raise RuntimeError
+
+    output = tmp_path / "run"
+    with pytest.raises(RuntimeError):
+        train(recipe(output, checkpoint_minutes=1e-9, checkpoint_every=100), Crash())
+    assert [p.name for p in (output / "checkpoints").iterdir()] == ["epoch-0000-step-000008.safetensors"]
+    assert train(recipe(output))["weights_sha256"] == straight[0]["weights_sha256"]
+
+
+def test_weights_that_diverge_in_the_last_step_are_not_saved_and_the_last_good_checkpoint_stands(tmp_path, monkeypatch):
+    output = tmp_path / "run"
+    train(recipe(output, epochs=4), None)
+    for path in (output / "checkpoints").glob("epoch-000[23]*"):
+        path.unlink()
+    before = {path: path.read_bytes() for path in output.rglob("*.safetensors")}
+
+    def spoiled(model, *arguments):
+        figures = evaluate(model, *arguments)
+        with torch.no_grad():
+            next(model.parameters()).fill_(float("nan"))  # as the very last step of an epoch would
+        return figures
+
+    monkeypatch.setattr(loop, "evaluate", spoiled)
+    with pytest.raises(InputError, match="no longer finite in epoch 3; nothing was saved of it"):
+        train(recipe(output, epochs=4))
+    assert before == {path: path.read_bytes() for path in output.rglob("*.safetensors")}
+
+
+def test_a_run_of_version_0_1_0_goes_on_and_is_evaluated(tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(DATA / "run-0.1.0", output)
+    assert evaluate_checkpoint(output / "model.safetensors", {}, lambda images: None)["images"] == 360
+    _, settings, classes = checkpoint.load_weights(output / "model.safetensors")
+    assert classes is None
+    summary = train(read_recipe(None, {**settings, "output": str(output)}))
+    assert summary["epoch"] == 2
+    assert checkpoint.load_weights(output / "model.safetensors").classes == [str(digit) for digit in range(10)]
+
+
+def test_another_number_of_processes_keeps_the_global_batch():
+    asked = read_recipe("digits", {"batch_size": 64, "accumulate": 2})
+    for world, expected in ((1, (64, 4)), (2, (64, 2)), (4, (64, 1)), (8, (32, 1))):
+        there = keep_global_batch(asked, 256, world)
+        assert (there.batch_size, there.accumulate) == expected
+    with pytest.raises(InputError, match="a step of this run takes 256 images, which 3 processes cannot share equally"):
+        keep_global_batch(asked, 256, 3)
+
+
+def test_a_run_of_two_processes_goes_on_as_one(tmp_path):
+    output = tmp_path / "run"
+    train(recipe(output, epochs=2, batch_size=128))
+    newest = checkpoint.newest(output / "checkpoints", print)
+    for path in (output / "checkpoints").iterdir():
+        path.unlink()
+    # What the first epoch of two processes with 64 images each would have left.
+    newest["recipe"] |= {"batch_size": 64}
+    assert newest["images_per_step"] == 128
+    checkpoint.save(checkpoint.file_of(output / "checkpoints", 0), {**newest, "epoch": 0})
+    notes = SignalAt(-1, 0)
+    assert train(recipe(output, epochs=2, batch_size=64), notes)["epoch"] == 1
+    assert notes.lines[0] == "1 processes, 64 images each, 2 times per step"
+
+
+def test_a_folder_that_another_process_writes_in_is_refused(tmp_path):
+    output = tmp_path / "run"
+    output.mkdir()
+    with lock_folder(output), pytest.raises(InputError, match="is writing there"):
+        train(recipe(output))
+
+
+def test_resuming_on_other_data_is_refused(tmp_path):
+    output = tmp_path / "run"
+    train(recipe(output, epochs=2))
+    path = output / "checkpoints" / "epoch-0001.safetensors"
+    state = checkpoint.load(path)
+    state["data"]["train"]["images"] = 1000
+    checkpoint.save(path, state)
+    with pytest.raises(InputError, match=r"the images of 'train' are not those .*\(1000 then, 1078 now\)"):
+        train(recipe(output, epochs=2))
 
 
 # No batch norm and no random crop: what several processes compute together is what one computes.
@@ -232,6 +355,6 @@ def test_two_processes_train_as_one_does(context, tmp_path):
         assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-5)
         assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
         assert two["images"] == one["images"]
-    first, _ = checkpoint.load_weights(tmp_path / "one" / "model.safetensors")
-    second, _ = checkpoint.load_weights(tmp_path / "two" / "model.safetensors")
+    first = checkpoint.load_weights(tmp_path / "one" / "model.safetensors").tensors
+    second = checkpoint.load_weights(tmp_path / "two" / "model.safetensors").tensors
     assert all(torch.equal(first[name] == 0, second[name] == 0) for name in first if ".mlp.fc" in name)

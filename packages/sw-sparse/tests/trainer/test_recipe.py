@@ -40,7 +40,7 @@ def test_plain_form_is_read_back_as_it_was():
         ({"channels_last": 1}, "channels_last: got 1, want bool"),
         ({"lr": True}, "lr: got True, want float"),
         ({"epochs": 0}, "epochs: got 0, want more than 0"),
-        ({"amp": "fp8"}, "amp: got 'fp8', want no, bf16 or fp16"),
+        ({"amp": "fp8"}, "amp: got 'fp8', want one of no, bf16, fp16"),
         ({"trackers": ["tensorboard", "paper"]}, "trackers: got 'paper', want some of tensorboard, wandb, trackio"),
         ({"warmup_epochs": 300}, "warmup_epochs: got 300"),
         ({"batch_size": 31}, "want an even number"),
@@ -51,6 +51,33 @@ def test_plain_form_is_read_back_as_it_was():
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(InputError, match=re.escape(message)):
         read_recipe(None, {"data_dir": "x", **settings})
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("num_classes", [0, -1]), ("workers", [-1]), ("input_size", [0, -3]), ("crop_pct", [0.0, 1.1]),
+        ("interpolation", ["cubist"]), ("mean", [[2.0, 0.5, 0.5], [0.5, 0.5]]), ("std", [[0.0, 0.2, 0.2], ["a", 1, 1]]),
+        ("color_jitter", [-0.1]), ("scale", [[1.0, 0.1], [0.0, 1.0], [0.1, 1.5], [0.1]]),
+        ("ratio", [[1.3, 0.7], [0.0, 1.0]]), ("hflip", [2.0, -0.1, float("nan")]), ("reprob", [1.5]),
+        ("remode", ["eraser"]), ("recount", [0]), ("mixup", [-1.0]), ("cutmix", [-1.0]), ("mixup_prob", [1.5]),
+        ("mixup_switch_prob", [-0.5]), ("mixup_mode", ["mix"]), ("smoothing", [1.5, 1.0, -0.1]),
+        ("width_factor", [0.0]), ("drop_path", [1.0, -0.1]), ("initial_checkpoint", ["nowhere.pth"]),
+        ("lr", [0.0, -1.0, float("inf")]), ("weight_decay", [-0.1]), ("weight_decay_end", [-0.1]),
+        ("momentum", [1.0, -0.1]), ("clip_grad", [-1.0, 0.0]), ("layer_decay", [0.0, 1.5]), ("warmup_epochs", [-1]),
+        ("warmup_lr", [-0.1]), ("min_lr", [-0.1]), ("batch_size", [0]), ("accumulate", [0]), ("ema_decay", [1.5, -0.5]),
+        ("sparsity", [1.0, -0.1]), ("align_every", [0]), ("update_every", [0]), ("drop_fraction", [1.5]),
+        ("final_drop_fraction", [-0.5]), ("drop_schedule", ["steep"]), ("distribution", ["even"]),
+        ("initialisation", ["bottom"]), ("importance", ["size"]), ("update", ["never"]), ("seed", [-1]), ("keep", [0]),
+        ("checkpoint_every", [0]), ("checkpoint_minutes", [-1.0]), ("targets", [[3]]),
+    ],
+)  # fmt: skip
+def test_options_out_of_range_are_refused_in_one_line(name, values):
+    for value in values:
+        with pytest.raises(InputError) as error:
+            read_recipe(None, {"data_dir": "x", name: value})
+        assert str(error.value).startswith(("schedule" if name == "drop_schedule" else name) + ":")
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("text", "message"), [("[1, 2]", "got a list"), ("a: [", "not YAML"), ("", "got a NoneType")])

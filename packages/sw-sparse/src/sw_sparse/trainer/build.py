@@ -19,13 +19,19 @@ from sw_models.errors import InputError
 from sw_sparse.schedules import cosine
 from sw_sparse.trainer import layer_decay
 from sw_sparse.trainer.checkpoint import refuse_code
+from sw_sparse.trainer.data import transform_of
 from sw_sparse.trainer.recipe import Recipe
 
 _ERRORS_OF_ARGUMENTS = (TypeError, ValueError, RuntimeError, AssertionError)
 
 
-def build_model(recipe: Recipe, num_classes: int) -> nn.Module:
+def build_model(recipe: Recipe, num_classes: int, *, any_classifier: bool = True) -> nn.Module:
     """Build the recipe's model with timm, and load initial weights where there are any.
+
+    Args:
+        recipe: what to build.
+        num_classes: outputs of the classifier.
+        any_classifier: whether initial weights may have a classifier of another size, which is then left out.
 
     Raises:
         InputError: for an unknown model, arguments it does not take, or weights that do not fit.
@@ -40,14 +46,26 @@ def build_model(recipe: Recipe, num_classes: int) -> nn.Module:
     try:
         model = timm.create_model(recipe.model, pretrained=recipe.pretrained, **arguments)
     except _ERRORS_OF_ARGUMENTS as error:
-        raise InputError(f"model: {recipe.model} does not take these arguments: {_one_line(error)}") from error
+        raise InputError(f"model: {recipe.model} does not take these arguments: {one_line(error)}") from error
     if recipe.initial_checkpoint:
-        load_initial(model, Path(recipe.initial_checkpoint))
+        load_initial(model, Path(recipe.initial_checkpoint), any_classifier=any_classifier)
     return model
 
 
-def load_initial(model: nn.Module, path: Path) -> None:
-    """Load weights from any kind of file; a classifier of another size is left as it is, anything else must fit."""
+def refuse_unknown_parts(recipe: Recipe) -> None:
+    """Refuse names that timm does not know and settings that its parts do not take, before anything is loaded.
+
+    Raises:
+        InputError: naming the option.
+    """
+    transform_of(recipe, training=True)
+    if not timm.is_model(recipe.model):
+        raise InputError(f"model: timm knows no {recipe.model!r}")
+    build_scheduler(recipe, build_optimizer(recipe, nn.Linear(2, 2)), steps_per_epoch=1)
+
+
+def load_initial(model: nn.Module, path: Path, *, any_classifier: bool = True) -> None:
+    """Load weights from any kind of file; a classifier of another size may be left as it is, anything else must fit."""
     refuse_code(path)
     try:
         state = read_state_dict(path)
@@ -55,9 +73,11 @@ def load_initial(model: nn.Module, path: Path) -> None:
             state = convert_published(state, model)
         own = model.state_dict()
         head = [n for n in state if n in own and n.startswith("head") and state[n].shape != own[n].shape]
+        if head and not any_classifier:
+            raise ValueError(f"its classifier has {len(state[head[0]])} outputs, the data {len(own[head[0]])} classes")
         model.load_state_dict({**state, **{name: own[name] for name in head}})
     except (ValueError, RuntimeError, OSError) as error:
-        raise InputError(f"initial_checkpoint: {path}: {_one_line(error)}") from error
+        raise InputError(f"initial_checkpoint: {path}: {one_line(error)}") from error
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
@@ -70,7 +90,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
             return create_optimizer_v2(groups, weight_decay=recipe.weight_decay, **settings)
         return create_optimizer_v2(model, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay, **settings)
     except _ERRORS_OF_ARGUMENTS as error:
-        raise InputError(f"opt: {recipe.opt!r}: {_one_line(error)}") from error
+        raise InputError(f"opt: {recipe.opt!r}: {one_line(error)}") from error
 
 
 def build_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Scheduler:
@@ -88,7 +108,7 @@ def build_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_
             updates_per_epoch=steps_per_epoch,
         )
     except _ERRORS_OF_ARGUMENTS as error:
-        raise InputError(f"sched: {recipe.sched!r}: {_one_line(error)}") from error
+        raise InputError(f"sched: {recipe.sched!r}: {one_line(error)}") from error
     if scheduler is None:
         raise InputError(f"sched: timm knows no {recipe.sched!r}")
     return scheduler
@@ -108,5 +128,6 @@ def _scaled_dims(recipe: Recipe) -> tuple[int, ...]:
     return tuple(int(stage["num_chs"] * recipe.width_factor) for stage in info)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return the beginning of an error's message, without its line breaks."""
     return " ".join(str(error).split())[:300]

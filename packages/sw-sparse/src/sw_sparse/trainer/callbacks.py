@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 
-class Watcher:
-    """Hears of a run's progress and ignores it; the command line's draws it."""
+class Callback:
+    """Is told of a run's progress and ignores it; the command line's draws it."""
 
     def note(self, text: str) -> None:
-        """Hear of an event worth a line."""
+        """Take a line on something worth one."""
 
-    def start_epoch(self, epoch: int, epochs: int, images: int) -> None:
-        """Hear that an epoch of so many images begins."""
+    def start_epoch(self, epoch: int, epochs: int, images: int, done: int = 0) -> None:
+        """Take the beginning of an epoch of so many images, of which some may be done."""
 
     def advance(self, images: int, loss: float) -> None:
-        """Hear of progress within it."""
+        """Take progress within it."""
 
     def end_epoch(self, record: dict[str, Any]) -> None:
-        """Hear of its figures."""
+        """Take its figures."""

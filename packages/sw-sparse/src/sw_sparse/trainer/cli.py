@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from sw_models.errors import InputError
-from sw_sparse.trainer.callbacks import Watcher
+from sw_sparse.trainer.callbacks import Callback
 from sw_sparse.trainer.recipe import Recipe, read_recipe, shipped_recipes
 
 app = typer.Typer(
@@ -47,7 +47,9 @@ def _with_recipe_options(*names: str) -> Callable[[Callable[..., None]], Callabl
                 flags = {name: _parsed(name, value) for name, value in given.items() if value not in (None, [])}
                 command(flags=flags, **arguments)
             except InputError as error:
-                _fail(error)
+                _fail(str(error))
+            except OSError as error:  # the machine's: a full disk, a folder that vanished
+                _fail(f"{error.filename or 'output'}: {error.strerror or error}")
 
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "flags"]
         wrapper.__signature__ = inspect.Signature([*own, *map(_parameter, fields)])  # type: ignore[attr-defined]
@@ -95,17 +97,22 @@ def train_command(
     flags: dict[str, Any],
 ) -> None:
     """Train a model; without data, a small one on handwritten digits. A killed run continues when started again."""
+    from sw_sparse.trainer.interruption import Interrupted
     from sw_sparse.trainer.loop import train  # seconds of imports that --help need not wait for
 
     if config is None and "data_dir" not in flags and "dataset" not in flags:
         config = "digits"
     recipe = read_recipe(config, flags)
-    with _Bars(recipe) as bars:
-        summary = train(recipe, bars)
+    try:
+        with _Bars(recipe) as bars:
+            summary = train(recipe, bars)
+    except Interrupted as stop:
+        console.print(str(stop), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(stop.exit_code) from stop
     if int(os.environ.get("RANK", "0")):  # torchrun's name for the others
         return
     if as_json:
-        print(json.dumps(summary))
+        print(json.dumps(summary, allow_nan=False))
     else:
         _print_figures(f"{recipe.model} on {recipe.dataset}", summary)
         console.print(f"weights, log and pictures: {recipe.output}/")
@@ -127,12 +134,12 @@ def eval_command(
         task = progress.add_task("", total=None)
         figures = evaluate_checkpoint(checkpoint, flags, lambda images: progress.advance(task, images))
     if as_json:
-        print(json.dumps(figures))
+        print(json.dumps(figures, allow_nan=False))
     else:
         _print_figures(str(checkpoint), figures)
 
 
-class _Bars(Watcher):
+class _Bars(Callback):
     """Progress bars: one over the epoch, with its speed, and a line of figures after each."""
 
     def __init__(self, recipe: Recipe) -> None:
@@ -158,13 +165,18 @@ class _Bars(Watcher):
         """Print a line."""
         console.print(text)
 
-    def start_epoch(self, epoch: int, epochs: int, images: int) -> None:
+    def start_epoch(self, epoch: int, epochs: int, images: int, done: int = 0) -> None:
         """Show the run's bar, which covers all its epochs."""
         if self._task is None:
             self._task = self._progress.add_task(
-                "", total=images * epochs, completed=images * epoch, epoch=epoch + 1, speed=0.0, loss=float("nan")
+                "",
+                total=images * epochs,
+                completed=images * epoch + done,
+                epoch=epoch + 1,
+                speed=0.0,
+                loss=float("nan"),
             )
-        self._progress.update(self._task, completed=images * epoch, epoch=epoch + 1)
+        self._progress.update(self._task, completed=images * epoch + done, epoch=epoch + 1)
 
     def advance(self, images: int, loss: float) -> None:
         """Move the bar."""
@@ -186,8 +198,8 @@ def _print_figures(title: str, figures: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def _fail(error: InputError) -> NoReturn:
-    console.print(f"error: {' '.join(str(error).split())}", style="red", markup=False, highlight=False, soft_wrap=True)
+def _fail(message: str) -> NoReturn:
+    console.print(f"error: {' '.join(message.split())}", style="red", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(2)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from timm.data import create_dataset, create_transform
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Subset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Sampler, Subset
+from torchvision import transforms
 
 from sw_models.errors import InputError
+from sw_sparse.trainer.image_folder import SPLIT_NAMES, ImageFolder, find_split, names_of
+from sw_sparse.trainer.images import to_rgb
 from sw_sparse.trainer.recipe import Recipe
 
-SPLIT_NAMES = (("train", "training"), ("validation", "val", "valid", "eval", "evaluation"))  # timm takes all for one
+TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
 
 
 class Digits(Dataset):
@@ -36,124 +40,172 @@ class Digits(Dataset):
         self.scans = (scans[splits[split]].reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
         self.labels = labels[splits[split]]
         self.transform: Callable[[Image.Image], Any] | None = None
+        self.target_transform: Callable[[int], int] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        image = Image.fromarray(self.scans[index]).convert("RGB")
-        return self.transform(image) if self.transform else image, int(self.labels[index])
+        image, label = Image.fromarray(self.scans[index]).convert("RGB"), int(self.labels[index])
+        label = self.target_transform(label) if self.target_transform else label
+        return self.transform(image) if self.transform else image, label
 
 
 def open_dataset(recipe: Recipe, split: str, *, training: bool) -> Dataset:
     """Open one split with its transform.
 
     Raises:
-        InputError: where the data set cannot be opened, or is empty.
+        InputError: where the data set or the split does not exist, cannot be opened, or is empty.
     """
+    transform = transform_of(recipe, training=training)
     if recipe.dataset == "digits":
         dataset: Any = Digits(split)
+    elif recipe.dataset == "folder":
+        dataset = ImageFolder(find_split(Path(recipe.data_dir or ""), split))
     else:
-        name = "" if recipe.dataset in ("folder", "tar") else recipe.dataset
-        try:
-            dataset = create_dataset(
-                name,
-                root=_location(recipe, split),
-                split=split,
-                is_training=training,
-                batch_size=recipe.batch_size,
-                seed=recipe.seed,
-                download=recipe.download,
-            )
-        except (OSError, ValueError, RuntimeError, AssertionError, ImportError, KeyError) as error:
-            first_line = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(
-                f"data_dir: cannot open {split!r} of {recipe.dataset!r} at {recipe.data_dir}: {first_line}"
-            ) from error
+        dataset = _open_with_timm(recipe, split, training=training)
     if isinstance(dataset, Sized) and not len(dataset):
         raise InputError(f"data_dir: {split!r} of {recipe.dataset!r} at {recipe.data_dir} is empty")
-    dataset.transform = transform_of(recipe, training=training)
+    dataset.transform = transform
     return dataset
 
 
-def _location(recipe: Recipe, split: str) -> str | None:
-    """Return where timm is to look, which does not look for a split among tar files itself."""
-    if recipe.dataset != "tar" or recipe.data_dir is None or not Path(recipe.data_dir).is_dir():
-        return recipe.data_dir
-    names = next((names for names in SPLIT_NAMES if split in names), (split,))
-    files = [Path(recipe.data_dir) / f"{name}.tar" for name in names]
-    found = [str(file) for file in files if file.is_file()]
-    if not found:
+def _open_with_timm(recipe: Recipe, split: str, *, training: bool) -> Any:
+    where = f"data_dir: cannot open {split!r} of {recipe.dataset!r} at {recipe.data_dir}"
+    prefix, _, name = recipe.dataset.partition("/")
+    if recipe.dataset != "tar" and (prefix not in TIMM_PREFIXES or not name):
+        raise InputError(
+            f"dataset: got {recipe.dataset!r}, want folder, tar, digits, or timm's {', '.join(TIMM_PREFIXES)}/NAME"
+        )
+    root: str | Path | None = recipe.data_dir
+    if recipe.dataset in ("torch/folder", "torch/image_folder"):
+        root = find_split(Path(recipe.data_dir or ""), split)
+    elif prefix == "torch" and not any(split in names for names in SPLIT_NAMES):
+        # For many of them timm takes any name that is not "train" for the other half of the data.
+        raise InputError(f"{where}: no such split, want train, validation or test")
+    try:
+        dataset = create_dataset(
+            "" if recipe.dataset == "tar" else recipe.dataset,
+            root=str(_tar_file(recipe, split)) if recipe.dataset == "tar" else root,  # type: ignore[arg-type]
+            split=split,
+            search_split=False,
+            is_training=training,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            download=recipe.download,
+            input_img_mode="",
+        )
+    except (OSError, ValueError, RuntimeError, AssertionError, ImportError, KeyError) as error:
+        raise InputError(f"{where}: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+    if "" in (getattr(getattr(dataset, "reader", None), "class_to_idx", None) or ()):
+        raise InputError(f"{where}: it has images outside its class folders")
+    return dataset
+
+
+def _tar_file(recipe: Recipe, split: str) -> Path:
+    """Return the file that a split is in: timm does not look for splits among tar files."""
+    place = Path(recipe.data_dir or "")
+    if not place.is_dir():
+        if not place.is_file():
+            raise FileNotFoundError(f"no file or folder {place}")
+        return place
+    files = [place / f"{name}.tar" for name in names_of(split)]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
         raise FileNotFoundError(f"no {' or '.join(file.name for file in files)} there")
-    return found[0]
+    return found
 
 
 def transform_of(recipe: Recipe, *, training: bool) -> Any:
-    """Return timm's augmentation for training, or resizing and cropping for evaluation."""
-    return create_transform(
-        recipe.input_size,
-        is_training=training,
-        scale=recipe.scale,
-        ratio=recipe.ratio,
-        hflip=recipe.hflip,
-        color_jitter=recipe.color_jitter or None,  # type: ignore[arg-type]
-        auto_augment=recipe.auto_augment,
-        interpolation=recipe.interpolation,
-        mean=recipe.mean,
-        std=recipe.std,
-        re_prob=recipe.reprob if training else 0.0,
-        re_mode=recipe.remode,
-        re_count=recipe.recount,
-        crop_pct=recipe.crop_pct,
-        # From 384 pixels on the published evaluation warps the whole image instead of cropping it.
-        crop_mode="squash" if recipe.input_size >= 384 else "center",
-    )
-
-
-def classes_of(dataset: Any) -> dict[str, int] | None:
-    """Return the data set's class names and their labels, where it tells."""
-    holder = getattr(dataset, "reader", dataset)
-    for attribute in ("class_to_idx", "class_name_to_idx"):
-        if found := getattr(holder, attribute, None):
-            return dict(found)
-    return None
-
-
-def number_of_classes(recipe: Recipe, *datasets: Any) -> int:
-    """Return the number of classes, from the recipe or from the data.
+    """Return timm's augmentation for training, or resizing and cropping for evaluation; of images of any mode.
 
     Raises:
-        InputError: where neither tells, or the splits disagree.
+        InputError: for a policy that timm does not know.
     """
-    known = [classes for dataset in datasets if (classes := classes_of(dataset))]
-    if len(known) > 1 and any(classes != known[0] for classes in known):
-        odd = sorted(set(known[0]) ^ set(known[1]))
-        raise InputError(f"data_dir: the splits have different classes ({', '.join(odd[:5]) or 'in another order'})")
-    if recipe.num_classes:
-        return recipe.num_classes
-    if not known:
-        raise InputError(f"num_classes: got nothing, and the data set {recipe.dataset!r} does not tell")
-    return len(known[0])
+    try:
+        augmentation = create_transform(
+            recipe.input_size,
+            is_training=training,
+            scale=recipe.scale,
+            ratio=recipe.ratio,
+            hflip=recipe.hflip,
+            color_jitter=recipe.color_jitter or None,  # type: ignore[arg-type]
+            auto_augment=recipe.auto_augment,
+            interpolation=recipe.interpolation,
+            mean=recipe.mean,
+            std=recipe.std,
+            re_prob=recipe.reprob if training else 0.0,
+            re_mode=recipe.remode,
+            re_count=recipe.recount,
+            crop_pct=recipe.crop_pct,
+            # From 384 pixels on the published evaluation warps the whole image instead of cropping it.
+            crop_mode="squash" if recipe.input_size >= 384 else "center",
+        )
+    except (AssertionError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"auto_augment: timm knows no policy {recipe.auto_augment!r}") from error
+    return transforms.Compose([to_rgb, augmentation])
 
 
-def training_loader(recipe: Recipe, dataset: Any, rank: int, world: int) -> DataLoader:
-    """Return a loader whose order depends on the seed and the epoch alone.
+def seed_everything(*numbers: int) -> None:
+    """Seed every random number generator from these numbers."""
+    own = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    random.seed(own)
+    np.random.seed(own)  # noqa: NPY002  (timm's mixup and augmentation draw from it)
+    torch.manual_seed(own)
+
+
+class _SeededImages(Dataset):
+    """A data set whose every image is augmented by seed, epoch and index, whichever process loads it, and when."""
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self._dataset = dataset
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        seed_everything(self._seed, self._epoch, index)
+        return self._dataset[index]
+
+
+class _Batches(Sampler[list[int]]):
+    """This rank's batches of an epoch, from ``first`` on.
 
     Batches of all ranks together are consecutive pieces of one permutation, however many ranks there are.
     """
-    shares_itself_out = isinstance(dataset, IterableDataset)
-    sampler: DistributedSampler | None = None
-    if not shares_itself_out:
-        sampler = DistributedSampler(dataset, world, rank, shuffle=True, seed=recipe.seed, drop_last=True)
-    return DataLoader(
-        dataset,
-        recipe.batch_size,
-        sampler=sampler,
-        drop_last=True,
-        num_workers=recipe.workers,
-        worker_init_fn=_seed_worker,
-        pin_memory=torch.cuda.is_available(),
-    )
+
+    def __init__(self, recipe: Recipe, dataset: Any, rank: int, world: int) -> None:
+        self._order: DistributedSampler = DistributedSampler(
+            dataset, world, rank, shuffle=True, seed=recipe.seed, drop_last=True
+        )
+        self._size = recipe.batch_size
+        self.first = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._order) // self._size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        indices = list(self._order)
+        for number in range(self.first, len(self)):
+            yield indices[number * self._size : (number + 1) * self._size]
+
+
+def training_loader(recipe: Recipe, dataset: Any, rank: int, world: int) -> DataLoader:
+    """Return a loader whose order depends on the seed and the epoch alone."""
+    more: dict[str, Any] = {
+        "num_workers": recipe.workers, "worker_init_fn": _seed_worker, "pin_memory": torch.cuda.is_available()
+    }  # fmt: skip
+    if isinstance(dataset, IterableDataset):  # they share themselves out
+        return DataLoader(dataset, recipe.batch_size, drop_last=True, **more)
+    return DataLoader(_SeededImages(dataset, recipe.seed), batch_sampler=_Batches(recipe, dataset, rank, world), **more)
 
 
 def evaluation_loader(recipe: Recipe, dataset: Any, rank: int, world: int) -> DataLoader:
@@ -164,15 +216,32 @@ def evaluation_loader(recipe: Recipe, dataset: Any, rank: int, world: int) -> Da
     return DataLoader(dataset, batch, num_workers=recipe.workers, pin_memory=torch.cuda.is_available())
 
 
-def start_epoch(loader: DataLoader, seed: int, epoch: int, rank: int) -> None:
-    """Set the order of the epoch, and every random number generator, from the seed, the epoch and the rank alone."""
-    for holder in (loader.sampler, loader.dataset):
+def start_epoch(loader: DataLoader, seed: int, epoch: int, rank: int, first: int = 0) -> Iterator[tuple[Any, Any]]:
+    """Return the batches of an epoch, from ``first`` on: the same ones whenever they are asked for.
+
+    What came before is not loaded again, except from data sets that can only be read from the start.
+
+    Raises:
+        InputError: while iterating, for an image that cannot be read.
+    """
+    holders: tuple[Any, Any] = (loader.batch_sampler, loader.dataset)
+    for holder in holders:
         if hasattr(holder, "set_epoch"):
             holder.set_epoch(epoch)
-    own = int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])
-    random.seed(own)
-    np.random.seed(own)  # noqa: NPY002  (timm's mixup and augmentation draw from it)
-    torch.manual_seed(own)
+    seed_everything(seed, epoch, rank)
+    if isinstance(loader.batch_sampler, _Batches):
+        loader.batch_sampler.first = first
+        return readable(loader)
+    return itertools.islice(readable(loader), first, None)
+
+
+def readable(loader: DataLoader) -> Iterator[tuple[Any, Any]]:
+    """Yield a loader's batches; what is wrong with an image is said in one line, whichever process found it."""
+    try:
+        yield from loader
+    except (InputError, OSError) as error:
+        # Out of a worker the message comes with the worker's traceback before it.
+        raise InputError(str(error).strip().splitlines()[-1].rpartition("InputError: ")[2]) from error
 
 
 def _seed_worker(_: int) -> None:

@@ -14,9 +14,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sw_models.errors import InputError
-from sw_sparse.trainer.build import build_model
+from sw_sparse.trainer.build import build_model, one_line
 from sw_sparse.trainer.checkpoint import load_weights
-from sw_sparse.trainer.data import evaluation_loader, number_of_classes, open_dataset
+from sw_sparse.trainer.classes import bind_labels, class_names, number_of_classes
+from sw_sparse.trainer.data import evaluation_loader, open_dataset, readable
 from sw_sparse.trainer.recipe import Recipe, read_recipe, recipe_from
 
 
@@ -34,11 +35,13 @@ def evaluate(
     """
     model.eval()
     sums = torch.zeros(4, dtype=torch.float64)
-    for images, labels in loader:
+    for images, labels in readable(loader):
         images, labels = images.to(accelerator.device), labels.to(accelerator.device)
         with accelerator.autocast():
             logits = model(images)
         logits = logits.float()
+        if int(labels.max()) >= logits.shape[1]:
+            raise InputError(f"data_dir: it has the label {int(labels.max())}, the model {logits.shape[1]} classes")
         top1, top5 = accuracy(logits, labels, topk=(1, 5))
         loss = F.cross_entropy(logits, labels)
         sums += len(labels) * torch.tensor([1, float(loss), float(top1), float(top5)], dtype=torch.float64)
@@ -59,27 +62,37 @@ def evaluate(
 def evaluate_checkpoint(path: Path, flags: dict[str, Any], advance: Callable[[int], None]) -> dict[str, Any]:
     """Evaluate the weights in a file on the data they were tested on, or on what the flags say.
 
+    Labels are matched with the classes that were trained by their names; the data may hold some of them only.
+
     Args:
         path: a checkpoint or the final weights of a run; or any other weights, for which the flags give the model.
         flags: options of the recipe.
         advance: see :func:`evaluate`.
     """
-    recipe, weights = _recipe_and_weights(path, flags)
+    recipe, weights, classes = _recipe_and_weights(path, flags)
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=recipe.amp)
     split = flags.get("val_split") or recipe.test_split or recipe.val_split
     dataset = open_dataset(recipe, split, training=False)
-    model = build_model(recipe, number_of_classes(recipe, dataset))
+    bind_labels(dataset, classes, repr(split))
+    outputs = number_of_classes(recipe.num_classes, classes or class_names(dataset))
+    model = build_model(recipe, outputs, any_classifier=False)
     if weights is not None:
-        model.load_state_dict(weights)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InputError(f"{path}: does not fit the model and its classes: {one_line(error)}") from error
     model.to(accelerator.device)
     loader = evaluation_loader(recipe, dataset, accelerator.process_index, accelerator.num_processes)
     return {"checkpoint": str(path), "split": split, **evaluate(model, loader, accelerator, advance)}
 
 
-def _recipe_and_weights(path: Path, flags: dict[str, Any]) -> tuple[Recipe, dict[str, torch.Tensor] | None]:
+def _recipe_and_weights(
+    path: Path, flags: dict[str, Any]
+) -> tuple[Recipe, dict[str, torch.Tensor] | None, list[str] | None]:
     if path.suffix == ".safetensors" and "model" not in flags:
-        weights, settings = load_weights(path)
-        return recipe_from({**settings, "initial_checkpoint": None, "pretrained": False, **flags}, str(path)), weights
+        weights, settings, classes = load_weights(path)
+        known = {name: value for name, value in settings.items() if name not in ("initial_checkpoint", "pretrained")}
+        return recipe_from({**known, **flags}, str(path)), weights, classes
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    return read_recipe(None, {**flags, "initial_checkpoint": str(path)}), None
+    return read_recipe(None, {**flags, "initial_checkpoint": str(path)}), None, None

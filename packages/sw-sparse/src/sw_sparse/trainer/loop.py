@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +19,78 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from sw_models.errors import InputError
-from sw_models.files import write_atomically
+from sw_models.files import lock_folder, make_folder, write_atomically
 from sw_sparse.sparsifier import Sparsifier
 from sw_sparse.trainer import checkpoint
-from sw_sparse.trainer.build import build_model, build_optimizer, build_scheduler, set_weight_decay
-from sw_sparse.trainer.callbacks import Watcher
-from sw_sparse.trainer.data import (
-    evaluation_loader,
-    number_of_classes,
-    open_dataset,
-    start_epoch,
-    training_loader,
+from sw_sparse.trainer.build import (
+    build_model,
+    build_optimizer,
+    build_scheduler,
+    refuse_unknown_parts,
+    set_weight_decay,
 )
+from sw_sparse.trainer.callbacks import Callback
+from sw_sparse.trainer.classes import bind_labels, class_names, number_of_classes
+from sw_sparse.trainer.data import evaluation_loader, open_dataset, seed_everything, start_epoch, training_loader
+from sw_sparse.trainer.data_identity import identity_of, refuse_other_data
 from sw_sparse.trainer.evaluate import evaluate
+from sw_sparse.trainer.image_folder import describe_left_out
+from sw_sparse.trainer.interruption import Interrupted, Interruption
 from sw_sparse.trainer.plots import draw_curves, draw_sparsity
-from sw_sparse.trainer.recipe import MAY_CHANGE_ON_RESUME, Recipe
+from sw_sparse.trainer.processes import keep_global_batch
+from sw_sparse.trainer.recipe import MAY_CHANGE_ON_RESUME, Recipe, recipe_from
 
 STEPS_BETWEEN_LOSS_CHECKS = 20
 
 
-def train(recipe: Recipe, watcher: Watcher | None = None) -> dict[str, Any]:
+def train(recipe: Recipe, callback: Callback | None = None) -> dict[str, Any]:
     """Train as the recipe says, continuing what its output folder holds, and return the summary.
 
     Under torchrun every process calls this. The folder then holds ``checkpoints/``, ``best.safetensors``,
     ``model.safetensors`` (the final weights), ``log.jsonl``, ``summary.json`` and the pictures.
 
     Raises:
-        InputError: for input that the user can mend.
+        InputError: for input that the user can mend, and for a model that diverged.
+        Interrupted: at SIGTERM or SIGINT, after a checkpoint was written that the next call goes on from.
     """
     output = Path(recipe.output)
+    refuse_unknown_parts(recipe)
+    make_folder("output", output)
     accelerator = _accelerator(recipe)
-    rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
-    if watcher is None or not accelerator.is_main_process:
-        watcher = Watcher()
+    with lock_folder(output) if accelerator.is_main_process else nullcontext():
+        return _train(recipe, callback, accelerator)
 
-    # Data.
+
+def _train(recipe: Recipe, callback: Callback | None, accelerator: Accelerator) -> dict[str, Any]:
+    output, asked = Path(recipe.output), recipe.plain()
+    rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
+    if callback is None or not accelerator.is_main_process:
+        callback = Callback()
+
+    # What the output folder holds already.
+    state = checkpoint.newest(output / "checkpoints", callback.note)
+    if state:
+        _same_recipe(asked, state["recipe"], output)
+        recipe = keep_global_batch(recipe, state.get("images_per_step", _images_per_step(recipe, world)), world)
+        accelerator.gradient_accumulation_steps = recipe.accumulate
+        if recipe.plain() != asked:
+            callback.note(f"{world} processes, {recipe.batch_size} images each, {recipe.accumulate} times per step")
+
+    # Data. The labels of the training data are everybody's.
     train_set = open_dataset(recipe, recipe.train_split, training=True)
     val_set = open_dataset(recipe, recipe.val_split, training=False)
-    classes = number_of_classes(recipe, train_set, val_set)
+    test_set = open_dataset(recipe, recipe.test_split, training=False) if recipe.test_split else None
+    names = class_names(train_set)
+    classes = number_of_classes(recipe.num_classes, names)
+    identity = {}
+    for split, dataset in ((recipe.train_split, train_set), (recipe.val_split, val_set), (recipe.test_split, test_set)):
+        if dataset is not None and split is not None:
+            bind_labels(dataset, names, repr(split))
+            identity[split] = identity_of(dataset)
+            if line := describe_left_out(dataset, split):
+                callback.note(line)
+    if state:
+        refuse_other_data(state.get("data", {}), identity, recipe.output)
     loader = training_loader(recipe, train_set, rank, world)
     val_loader = evaluation_loader(recipe, val_set, rank, world)
     steps_per_epoch = len(loader) // recipe.accumulate
@@ -86,14 +120,19 @@ def train(recipe: Recipe, watcher: Watcher | None = None) -> dict[str, Any]:
     ema = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
     optimizer = build_optimizer(recipe, model)
     scheduler = build_scheduler(recipe, optimizer, steps_per_epoch)
-    state = checkpoint.newest(output / "checkpoints", watcher.note)
     if state:
-        _same_recipe(recipe, state["recipe"], output)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        if ema is not None:
+            ema.module.load_state_dict(state["ema"])
+        if accelerator.scaler:
+            accelerator.scaler.load_state_dict(state["scaler"])
     sparsity = recipe.sparsity_config(total_steps=recipe.epochs * steps_per_epoch)
     sparsifier = None
     if sparsity:
-        start_epoch(loader, recipe.seed, 0, rank)
-        first_batch = next(iter(loader)) if sparsity.distribution == "snip" else None
+        first_batch = None
+        if sparsity.distribution == "snip" and not state:
+            first_batch = next(start_epoch(loader, recipe.seed, 0, rank))
 
         def first_loss(network: nn.Module) -> Tensor:
             assert first_batch is not None
@@ -101,24 +140,43 @@ def train(recipe: Recipe, watcher: Watcher | None = None) -> dict[str, Any]:
 
         try:
             sparsifier = Sparsifier(
-                model, optimizer, sparsity, loss=first_loss, ema=ema.module if ema is not None else None
-            )
+                model, optimizer, sparsity, loss=first_loss, ema=ema.module if ema is not None else None,
+                state=state["sparsifier"] if state else None,
+            )  # fmt: skip
         except ValueError as error:
             raise InputError(str(error)) from error
 
-    # Continue where the newest sound checkpoint stopped.
-    first_epoch, history, best = 0, [], -math.inf
+    # Continue where the newest sound checkpoint stopped: after an epoch, or after a step within one.
+    first_epoch, first_step, history, best = 0, 0, [], -math.inf
+    total, seen = torch.zeros((), device=device), 0
     if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        if ema is not None:
-            ema.module.load_state_dict(state["ema"])
-        if sparsifier:
-            sparsifier.load_state_dict(state["sparsifier"])
-        if accelerator.scaler:
-            accelerator.scaler.load_state_dict(state["scaler"])
-        first_epoch, history, best = state["epoch"] + 1, state["history"], state["best"]
-        watcher.note(f"continuing {output} after epoch {first_epoch}")
+        history, best, first_step = state["history"], state["best"], state.get("step") or 0
+        first_epoch = state["epoch"] + (0 if first_step else 1)
+        if first_step:
+            total, seen = state["loss"].to(device), state["passes"]
+        after = f"step {first_step} of epoch {first_epoch + 1}" if first_step else f"epoch {first_epoch}"
+        callback.note(f"continuing {output} after {after}")
+
+    def write_checkpoint(path: Path, epoch: int, **within_epoch: Any) -> None:
+        state = {
+            "recipe": asked,
+            "images_per_step": _images_per_step(recipe, world),
+            "data": identity,
+            "classes": names,
+            "epoch": epoch,
+            **within_epoch,
+            "history": history,
+            "best": best,
+            "model": model.state_dict(),
+            "ema": ema.module.state_dict() if ema is not None else None,
+            "optimizer": optimizer.state_dict(),
+            "sparsifier": sparsifier.state_dict() if sparsifier else None,
+            "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
+        }
+        checkpoint.refuse_unsound(state, epoch)
+        if accelerator.is_main_process:
+            checkpoint.save(path, state)
+
     network, prepared_optimizer = accelerator.prepare(model, optimizer)
     compiled = torch.compile(network) if recipe.compile else network
     accelerator.init_trackers(
@@ -127,92 +185,98 @@ def train(recipe: Recipe, watcher: Watcher | None = None) -> dict[str, Any]:
         init_kwargs={"wandb": {"dir": recipe.output}},
     )
 
-    for epoch in range(first_epoch, recipe.epochs):
-        start_epoch(loader, recipe.seed, epoch, rank)
-        network.train()
-        started, total, seen = time.monotonic(), torch.zeros((), device=device), 0
-        watcher.start_epoch(epoch, recipe.epochs, steps_per_epoch * recipe.accumulate * recipe.batch_size * world)
-        for number, (images, labels) in enumerate(itertools.islice(loader, steps_per_epoch * recipe.accumulate)):
-            images, labels = images.to(device, memory_format=memory), labels.to(device)
-            if recipe.mixes:
-                images, labels = mixup(images, labels)
-            step = epoch * steps_per_epoch + number // recipe.accumulate
-            scheduler.step_update(step)
-            set_weight_decay(recipe, optimizer, step / (recipe.epochs * steps_per_epoch))
+    with Interruption(recipe.checkpoint_minutes) as interruption:
+        for epoch in range(first_epoch, recipe.epochs):
+            first_pass = first_step * recipe.accumulate
+            passes = range(first_pass, steps_per_epoch * recipe.accumulate)
+            batches = start_epoch(loader, recipe.seed, epoch, rank, first_pass)
+            network.train()
+            started, images_per_pass = time.monotonic(), recipe.batch_size * world
+            images_per_epoch = steps_per_epoch * _images_per_step(recipe, world)
+            callback.start_epoch(epoch, recipe.epochs, images_per_epoch, first_pass * images_per_pass)
+            for number, (images, labels) in zip(passes, batches, strict=False):
+                if int(labels.max()) >= classes:
+                    raise InputError(f"num_classes: got {classes}, but the data have the label {int(labels.max())}")
+                seed_everything(recipe.seed, epoch, rank, number)
+                images, labels = images.to(device, memory_format=memory), labels.to(device)
+                if recipe.mixes:
+                    images, labels = mixup(images, labels)
+                step = epoch * steps_per_epoch + number // recipe.accumulate
+                scheduler.step_update(step)
+                set_weight_decay(recipe, optimizer, step / (recipe.epochs * steps_per_epoch))
 
-            with accelerator.accumulate(network):
-                loss = loss_of(compiled(images), labels)
-                accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    if recipe.clip_grad:
-                        accelerator.unscale_gradients()
+                with accelerator.accumulate(network):
+                    loss = loss_of(compiled(images), labels)
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        if recipe.clip_grad:
+                            accelerator.unscale_gradients()
+                            if sparsifier:
+                                sparsifier.mask_gradients()
+                            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
+                        prepared_optimizer.step()
                         if sparsifier:
-                            sparsifier.mask_gradients()
-                        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
-                    prepared_optimizer.step()
-                    if sparsifier:
-                        sparsifier.step()
-                    if ema is not None:
-                        ema.update(model)
-                    prepared_optimizer.zero_grad()
+                            sparsifier.step()
+                        if ema is not None:
+                            ema.update(model)
+                        prepared_optimizer.zero_grad()
 
-            total += loss.detach()
-            seen += 1
-            if seen % STEPS_BETWEEN_LOSS_CHECKS == 0:
-                watcher.advance(recipe.batch_size * world * STEPS_BETWEEN_LOSS_CHECKS, _finite(total / seen, epoch))
+                total += loss.detach()
+                seen += 1
+                if seen % STEPS_BETWEEN_LOSS_CHECKS == 0:
+                    callback.advance(images_per_pass * STEPS_BETWEEN_LOSS_CHECKS, _finite(total / seen, epoch))
+                due, signal = interruption.agree(accelerator) if accelerator.sync_gradients else (False, 0)
+                if due or signal:
+                    done = (number + 1) // recipe.accumulate
+                    path = checkpoint.file_of(output / "checkpoints", epoch, done)
+                    write_checkpoint(path, epoch, step=done, loss=accelerator.reduce(total, "mean"), passes=seen)
+                    if accelerator.is_main_process:
+                        checkpoint.prune(output / "checkpoints", recipe.keep)
+                    accelerator.wait_for_everyone()
+                    if signal:
+                        raise Interrupted(signal, f"after step {done} of {steps_per_epoch} in epoch {epoch + 1}")
 
-        record = {
-            "epoch": epoch,
-            "train_loss": _finite(accelerator.reduce(total, "mean") / seen, epoch),
-            **evaluate(ema.module if ema is not None else network, val_loader, accelerator),
-            "lr": max(group["lr"] for group in optimizer.param_groups),
-            "seconds": round(time.monotonic() - started, 2),
-        }
-        if sparsifier:
-            record |= {"density": sparsifier.densities(), "explored": sparsifier.exploration_rates()}
-        history.append(record)
-        is_best, best = record["top1"] > best, max(best, record["top1"])
-        if accelerator.is_main_process and (
-            is_best or (epoch + 1) % recipe.checkpoint_every == 0 or _last(epoch, recipe)
-        ):
-            state = {
-                "recipe": recipe.plain(),
+            record = {
                 "epoch": epoch,
-                "history": history,
-                "best": best,
-                "model": model.state_dict(),
-                "ema": ema.module.state_dict() if ema is not None else None,
-                "optimizer": optimizer.state_dict(),
-                "sparsifier": sparsifier.state_dict() if sparsifier else None,
-                "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
+                "train_loss": _finite(accelerator.reduce(total, "mean") / seen, epoch),
+                **evaluate(ema.module if ema is not None else network, val_loader, accelerator),
+                "lr": max(group["lr"] for group in optimizer.param_groups),
+                "seconds": round(time.monotonic() - started, 2),
             }
+            _finite(record["loss"], epoch)
+            if sparsifier:
+                record |= {"density": sparsifier.densities(), "explored": sparsifier.exploration_rates()}
+            history.append(record)
+            is_best, best = record["top1"] > best, max(best, record["top1"])
+            kept = (epoch + 1) % recipe.checkpoint_every == 0 or epoch == recipe.epochs - 1
             if is_best:
-                checkpoint.save(output / "best.safetensors", state)
-            if (epoch + 1) % recipe.checkpoint_every == 0 or _last(epoch, recipe):
-                checkpoint.save(output / "checkpoints" / f"epoch-{epoch:04}.safetensors", state)
+                write_checkpoint(output / "best.safetensors", epoch)
+            if kept:
+                write_checkpoint(checkpoint.file_of(output / "checkpoints", epoch), epoch)
+            if accelerator.is_main_process and (is_best or kept):
                 checkpoint.prune(output / "checkpoints", recipe.keep)
-            _write_text(output / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
-        accelerator.log(_scalars(record), step=epoch)
-        watcher.end_epoch(record)
-        accelerator.wait_for_everyone()
+                _write_text(output / "log.jsonl", "".join(json.dumps(line, allow_nan=False) + "\n" for line in history))
+            accelerator.log(_scalars(record), step=epoch)
+            callback.end_epoch(record)
+            accelerator.wait_for_everyone()
+            first_step, total, seen = 0, torch.zeros((), device=device), 0
 
     # The final weights, tested once on what no choice has seen.
     if sparsifier:
         sparsifier.squash()
     final = ema.module if ema is not None else model
     summary: dict[str, Any] = {"output": str(output), "epochs": recipe.epochs, "best_top1": best, **history[-1]}
-    if recipe.test_split:
-        test_set = open_dataset(recipe, recipe.test_split, training=False)
+    if test_set is not None:
         result = evaluate(final, evaluation_loader(recipe, test_set, rank, world), accelerator)
         summary |= {f"test_{name}": value for name, value in result.items()}
     if accelerator.is_main_process:
         summary["weights_sha256"] = checkpoint.save_weights(
-            output / "model.safetensors", final.state_dict(), recipe.plain()
+            output / "model.safetensors", final.state_dict(), asked, names
         )
         draw_curves(history, output / "curves.png")
         if sparsifier:
             draw_sparsity(history, output / "sparsity.png")
-        _write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+        _write_text(output / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
     accelerator.end_training()
     return summary
 
@@ -232,17 +296,18 @@ def _accelerator(recipe: Recipe) -> Accelerator:
         raise InputError(f"amp: {recipe.amp!r} does not run here: {' '.join(str(error).split())}") from error
 
 
-def _same_recipe(recipe: Recipe, earlier: dict[str, Any], output: Path) -> None:
-    for name, value in recipe.plain().items():
-        if name not in MAY_CHANGE_ON_RESUME and earlier.get(name) != value:
+def _images_per_step(recipe: Recipe, world: int) -> int:
+    return recipe.batch_size * recipe.accumulate * world
+
+
+def _same_recipe(asked: dict[str, Any], earlier: dict[str, Any], output: Path) -> None:
+    before = recipe_from(dict(earlier), str(output)).plain()  # with the defaults of options that are newer than it
+    for name, value in asked.items():
+        if name not in MAY_CHANGE_ON_RESUME and before[name] != value:
             raise InputError(
-                f"output: {output} holds a run with {name} {earlier.get(name)!r}, not {value!r}; "
+                f"output: {output} holds a run with {name} {before[name]!r}, not {value!r}; "
                 f"want another folder, or the same recipe"
             )
-
-
-def _last(epoch: int, recipe: Recipe) -> bool:
-    return epoch == recipe.epochs - 1
 
 
 def _finite(loss: Tensor, epoch: int) -> float:

@@ -7,9 +7,10 @@ from safetensors.torch import load_file, save_file
 
 from sw_anomaly.data.images import Intensity
 from sw_anomaly.data.splits import Protocol
-from sw_anomaly.detector import FORMAT, Detector, DetectorInfo, read_info
+from sw_anomaly.detector import FORMAT, Detector, DetectorInfo, load_detector, read_info
 from sw_anomaly.methods.base import HeatMethod, score
 from sw_anomaly.methods.calibration import calibrate
+from sw_anomaly.methods.patch_bank import PatchBank
 from sw_anomaly.preprocessing.pose import Crop
 from sw_anomaly.preprocessing.view import View
 from sw_models.errors import InputError
@@ -103,3 +104,39 @@ def test_a_safetensors_file_of_another_program_or_version_is_named(tmp_path, met
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors", metadata)
     with pytest.raises(InputError, match=r"other\.safetensors holds something else.*want a checkpoint"):
         read_info(tmp_path / "other.safetensors")
+
+
+def save_bank(path):
+    views = np.random.default_rng(0).integers(0, 256, (2, 24, 20, 3), dtype=np.uint8)
+    bank = PatchBank(torch.ones(40, 3, 17, 17), torch.ones(2, 12, 10, 40, dtype=torch.float16), 24)
+    assert bank.inspect(views[0]).score > 0
+    Detector(bank, describe(View(24))).save(path)
+    return path
+
+
+def test_a_changed_byte_is_refused_wherever_it_is(tmp_path):
+    path = save_bank(tmp_path / "checkpoint.safetensors")
+    content = path.read_bytes()
+    load_detector(path)
+    for place in (*range(8, 2000, 97), len(content) // 2, len(content) - 1):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(InputError, match=r"checkpoint\.safetensors"):
+            load_detector(path)
+
+
+def test_a_score_that_is_not_finite_is_an_error():
+    broken = Bright()
+    broken.heat = lambda view: view.mean(dim=1, keepdim=True) * torch.nan
+    with pytest.raises(InputError, match="score: got nan"):
+        broken.inspect(np.zeros((8, 8, 3), dtype=np.uint8))
+
+
+def test_a_checkpoint_with_values_that_are_not_finite_is_refused(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    filters = torch.ones(40, 3, 17, 17)
+    filters[0, 0, 0, 0] = torch.nan
+    Detector(PatchBank(filters, torch.ones(2, 12, 10, 40).half(), 24), describe(View(24))).save(path)
+    with pytest.raises(InputError, match="not finite in 'filters'"):
+        load_detector(path)

@@ -45,6 +45,10 @@ def fit_options(
     known_type: Annotated[
         str | None, Option(help="Draw those from this type alone, and test on the other types.")
     ] = None,
+    bit_depth: Annotated[
+        int | None,
+        Option(min=8, max=16, help="Bits in use in 16-bit files. Default: learned from the training images."),
+    ] = None,
     epochs: Annotated[int | None, Option(min=1, help="Epochs, of 128 batches of 8 images each. Default: 8.")] = None,
     image_size: Annotated[
         int | None, Option(help="Side in pixels, a multiple of 32. Default: that of the images, at most 320.")
@@ -77,6 +81,7 @@ def fit_options(
         "protocol": protocol,
         "defects": defects or DEFECTS if protocol == "supervised" else None,
         "known_type": known_type,
+        "bit_depth": bit_depth,
         "epochs": epochs,
         "image_size": image_size,
         "seed": seed,

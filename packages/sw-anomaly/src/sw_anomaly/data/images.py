@@ -17,6 +17,8 @@ from sw_models.errors import InputError
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 80_000_000  # of one image; a small file can hold far more, and each takes 11 bytes while it is decoded
 UNREADABLE = (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError)  # what Pillow raises
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # our limit is lower than Pillow's
+cv2.utils.logging.setLogLevel(0)  # what it would print is raised; here, since images are decoded in threads
 BIT_DEPTHS = (8, 10, 12, 14, 16)  # of cameras; files deeper than 8 bits hold any of them
 
 
@@ -112,14 +114,10 @@ def load_image(path: Path) -> np.ndarray:
     with _open(path) as image:
         if image.mode in ("I", "F"):  # which OpenCV does not spread over three channels
             return np.repeat(_decode(image, path)[..., None], 3, axis=2)
-    log_level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(0)  # the error below says it
     try:
         pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise InputError(f"{path} does not decode as an image: {error}") from error
-    finally:
-        cv2.utils.logging.setLogLevel(log_level)
     if pixels is None:
         raise InputError(f"{path} does not decode as an image: it is damaged or cut short")
     return pixels
@@ -152,19 +150,17 @@ def load_mask(path: Path) -> np.ndarray:
     is_grey = (pixels[..., :3] == pixels[..., :1]).all()
     if has_palette and not is_grey:
         return color > 0
-    return _exceeds_half(color * (opacity / 255), 255)
+    return _exceeds_half(color.astype(np.uint16) * opacity, 255 * 255)
 
 
 def _open(path: Path) -> Image.Image:
     """Read the header of an image file; raises ``InputError`` if what it announces is too large."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower
-        try:
-            image = Image.open(path)
-        except Image.DecompressionBombError as error:
-            raise InputError(f"{path}: got too many pixels, want at most {MAX_PIXELS}: {error}") from error
-        except UNREADABLE as error:
-            raise InputError(f"{path} does not decode as an image: {error}") from error
+    try:
+        image = Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: got too many pixels, want at most {MAX_PIXELS}: {error}") from error
+    except UNREADABLE as error:
+        raise InputError(f"{path} does not decode as an image: {error}") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise InputError(f"{path}: got {image.width} x {image.height} pixels, want at most {MAX_PIXELS} in all")

@@ -21,7 +21,7 @@ from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 import sw_models  # noqa: F401 (registers its backbones with timm)
-from sw_anomaly.methods.base import HeatMethod, default_device
+from sw_anomaly.methods.base import HeatMethod, Method, default_device
 from sw_anomaly.progress import Progress, silent
 from sw_anomaly.randomness import Purpose, generator
 from sw_models.errors import InputError
@@ -72,6 +72,12 @@ class PatchCore(HeatMethod):
     def state(self) -> dict[str, Tensor]:
         """The backbone's weights and the features."""
         return {name: tensor for name, tensor in super().state().items() if not name.startswith("extractor.")}
+
+    def exportable(self) -> Method:
+        """A copy of what runs."""
+        copy = cast(PatchCore, super().exportable())
+        copy.backbone = nn.Identity()  # it was folded, and would be traced
+        return copy
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], backbone_name: str, image_size: int) -> PatchCore:

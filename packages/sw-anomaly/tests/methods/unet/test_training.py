@@ -10,6 +10,7 @@ from sw_anomaly.data.manifest import digest
 from sw_anomaly.data.mvtec import read_category
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_anomaly.experiment.fit import fit
+from sw_anomaly.methods.unet import training
 from sw_anomaly.methods.unet.training import (
     CHECKPOINT,
     STATE,
@@ -19,6 +20,7 @@ from sw_anomaly.methods.unet.training import (
     read_config,
     segmentation_loss,
 )
+from sw_models.errors import InputError
 
 
 @pytest.fixture
@@ -128,3 +130,21 @@ def test_the_image_size_is_that_of_the_images_within_reason(category, tmp_path):
     for size, chosen in expected.items():
         Image.new("RGB", size).save(tmp_path / "image.png")
         assert choose_image_size(replace(category.train[0], path=tmp_path / "image.png")) == chosen
+
+
+def test_a_changed_byte_in_the_state_of_a_training_is_refused(tmp_path):
+    path, device = tmp_path / "training_state.pt", torch.device("cpu")
+    training.write_state({"epoch": 1, "weights": torch.arange(100.0)}, path)
+    assert training.read_state(path, device)["weights"][99] == 99
+    content = path.read_bytes()
+    for place in (0, 3, 40, 80, len(content) // 2, len(content) - 30):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(InputError, match=r"training_state\.pt is damaged"):
+            training.read_state(path, device)
+
+
+def test_the_state_of_a_training_by_an_earlier_version_is_read(tmp_path):
+    torch.save({"epoch": 2}, tmp_path / "training_state.pt")
+    assert training.read_state(tmp_path / "training_state.pt", torch.device("cpu")) == {"epoch": 2}

@@ -6,13 +6,15 @@ by itself; where they do not the network learns to ignore it.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
-from sw_anomaly.methods.base import HeatMethod, default_device
+from sw_anomaly.methods.base import HeatMethod, Method, default_device
 from sw_anomaly.methods.unet.networks import create_model
 from sw_models.errors import InputError
 
@@ -40,6 +42,12 @@ class UNetMethod(HeatMethod):
     def state(self) -> dict[str, Tensor]:
         """The weights and the reference."""
         return {name: tensor for name, tensor in super().state().items() if not name.startswith("folded.")}
+
+    def exportable(self) -> Method:
+        """A copy of what runs."""
+        copy = cast(UNetMethod, super().exportable())
+        copy.model = nn.Identity()  # it was folded, and would be traced
+        return copy
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], model_name: str, image_size: int) -> UNetMethod:

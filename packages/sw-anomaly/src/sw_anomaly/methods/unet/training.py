@@ -5,12 +5,16 @@ All random choices follow from the seed and the number of the step, so a continu
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import math
-from collections.abc import Callable, Sequence
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +30,7 @@ from sw_anomaly.methods.unet.batches import Views, make_batch
 from sw_anomaly.methods.unet.method import IN_CHANNELS, UNetMethod
 from sw_anomaly.methods.unet.networks import UNet, create_model
 from sw_anomaly.progress import Progress, silent
+from sw_models.errors import InputError
 from sw_models.files import write_atomically
 
 CONFIG, CHECKPOINT = "config.json", "checkpoint.safetensors"
@@ -80,7 +85,7 @@ def train_network(
     stateful = {"model": model, "ema": ema.module, "optimizer": optimizer}
     epoch, best = 0, -math.inf
     if (folder / STATE).is_file():
-        state = torch.load(folder / STATE, map_location=device, weights_only=True)
+        state = read_state(folder / STATE, device)
         epoch, best = state["epoch"], state["best"]
         for name, part in stateful.items():
             part.load_state_dict(state[name])
@@ -95,7 +100,36 @@ def train_network(
             best = thresholds.pixel_ap
             save(method, thresholds)
         state = {name: part.state_dict() for name, part in stateful.items()} | {"epoch": epoch, "best": best}
-        write_atomically(folder / STATE, partial(torch.save, state))
+        write_atomically(folder / STATE, partial(write_state, state))
+
+
+def write_state(state: Mapping[str, Any], path: Path) -> None:
+    """Write the state of a training, its SHA-256 in a line before it."""
+    content = io.BytesIO()
+    torch.save(dict(state), content)
+    path.write_bytes(f"sha256 {hashlib.sha256(content.getvalue()).hexdigest()}\n".encode() + content.getvalue())
+
+
+def read_state(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read the state of an interrupted training.
+
+    Args:
+        path: What ``write_state`` wrote; files of earlier versions have no SHA-256.
+        device: Where tensors go.
+
+    Raises:
+        InputError: If the file is not as it was written.
+    """
+    content = path.read_bytes()
+    if not content.startswith(b"PK"):
+        line, _, content = content.partition(b"\n")
+        found = f"sha256 {hashlib.sha256(content).hexdigest()}"
+        if line.decode("latin1") != found:
+            raise InputError(f"{path} is damaged: got {found}, want {line[:71]!r}; remove it to train from the start")
+    try:
+        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise InputError(f"{path} is damaged ({error}); remove it to train from the start") from error
 
 
 def is_unfinished(folder: Path) -> bool:

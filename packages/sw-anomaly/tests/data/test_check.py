@@ -91,7 +91,12 @@ def test_what_may_be_meant_so_is_noted_and_not_refused(look, tiny_root):
 def test_only_files_that_changed_are_decoded_again(look, tiny_root, tmp_path, monkeypatch):
     decoded = []
     decode = module._decode
-    monkeypatch.setattr(module, "_decode", lambda path, is_mask: decoded.append(path) or decode(path, is_mask))
+
+    def decode_and_note(path, is_mask):
+        decoded.append(path)
+        return decode(path, is_mask)
+
+    monkeypatch.setattr(module, "_decode", decode_and_note)
     first = look()
     assert len(decoded) == 12
     assert look() == first

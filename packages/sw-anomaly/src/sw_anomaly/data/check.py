@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sw_anomaly.data.images import load_image, load_mask
 from sw_anomaly.data.manifest import digest_pixels
-from sw_anomaly.data.mvtec import GOOD, Category, LabelledImage, count, load_image, load_mask, some
+from sw_anomaly.data.mvtec import GOOD, Category, LabelledImage, count, some
 from sw_anomaly.progress import Progress, silent
 from sw_models.errors import InputError
 from sw_models.files import make_folder, write_atomically

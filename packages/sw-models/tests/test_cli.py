@@ -37,7 +37,7 @@ def test_convert_writes_weights_that_load(published, tmp_path):
     assert "stages.0.blocks.0.conv.weights.0" in load_file(tmp_path / "ours.safetensors")
     again = run("convert", published, tmp_path / "ours.safetensors")
     assert again.exit_code == 2
-    assert "exists" in again.output
+    assert "already there" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,10 @@ def test_sparsity_of_a_published_checkpoint(published, tmp_path):
     ("arguments", "message"),
     [
         (("info", "nothing"), "MODEL: got nothing"),
-        (("flops", "shiftwise_pico", "--picture", "no/such/folder/x.png"), "--picture: no folder"),
+        (
+            ("flops", "shiftwise_pico", "--picture", "no/such/folder/x.png"),
+            "--picture: got no/such/folder/x.png, want",
+        ),
         (("convert", "absent.pth", "out.safetensors"), "no file absent.pth"),
         (("convert", "absent.pth", "out.pth"), "OUT: got out.pth, want a name that ends in"),
         (("export", "shiftwise_pico", "out.bin", "--format", "tf"), "--format: got tf"),
@@ -82,10 +85,13 @@ def test_sparsity_of_a_published_checkpoint(published, tmp_path):
             "ValueError: Expected more than 1 value per channel",
         ),
         (("sparsity", "absent.pth", "--kernel-sizes", "a,b"), "--kernel-sizes: got a,b"),
+        (("flops", "shiftwise_pico", "--sise", "32"), "sw-models: No such option: --sise"),
+        (("flops", "shiftwise_pico", "--size", "many"), "sw-models: Invalid value for '--size'"),
     ],
 )
 def test_bad_input_gives_one_line_and_exit_code_2(arguments, message):
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("sw-models: ")
     assert message in result.stderr

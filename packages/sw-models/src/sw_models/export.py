@@ -13,6 +13,7 @@ import torch
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
+from sw_models.errors import InputError
 from sw_ops import use_backend
 
 Format = Literal["onnx", "torchscript", "exported"]
@@ -32,7 +33,7 @@ def export_model(model: nn.Module, path: Path, form: Format, size: int = 224) ->
         The largest difference between the file's output and the model's, as a share of the largest output.
 
     Raises:
-        ValueError: the two differ by more than 1e-3.
+        InputError: the two differ by more than 1e-3.
     """
     deployed = reparameterize_model(model.eval())
     first = next(m for m in deployed.modules() if isinstance(m, nn.Conv2d))
@@ -46,7 +47,7 @@ def export_model(model: nn.Module, path: Path, form: Format, size: int = 224) ->
             actual = _WRITERS[form](deployed, images, temporary)
             difference = ((actual - expected).abs().max() / expected.abs().max()).item()
             if not difference < 1e-3:
-                raise ValueError(f"model: the {form} file's output differs by {difference:.1e}, want less than 1e-3")
+                raise InputError(f"model: the {form} file's output differs by {difference:.1e}, want less than 1e-3")
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             temporary.replace(path)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sw_models.checkpoints.load import read_state_dict
+from sw_models.errors import InputError
 
 
 class Runs:
@@ -61,5 +62,5 @@ def test_bad_files_give_one_line(write, message, suffix, tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no file .*absent\.pth"):
+    with pytest.raises(InputError, match=r"no file .*absent\.pth"):
         read_state_dict(tmp_path / "absent.pth")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from sw_models.analysis.slots import LayerSparsity
+from sw_models.analysis.sparsity import LayerSparsity
 from sw_models.analysis.throughput import Speed
 
 

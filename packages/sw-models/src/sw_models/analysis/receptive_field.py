@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sw_models.errors import InputError
+
 THRESHOLDS = (0.2, 0.3, 0.5, 0.99)
 
 
@@ -25,7 +27,7 @@ def receptive_field(model: Any, images: Iterable[Tensor]) -> np.ndarray:
         images: normalised images ``[1, C, H, W]`` of one size. Those whose gradient is not finite are left out.
 
     Raises:
-        ValueError: no image was left.
+        InputError: no image was left.
     """
     model.eval()
     total, used = None, 0
@@ -40,7 +42,7 @@ def receptive_field(model: Any, images: Iterable[Tensor]) -> np.ndarray:
             total = contribution if total is None else total + contribution
             used += 1
     if total is None:
-        raise ValueError("images: got none with a finite gradient, want at least one")
+        raise InputError("images: got none with a finite gradient, want at least one")
     return (total / used).numpy()
 
 

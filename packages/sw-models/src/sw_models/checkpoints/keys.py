@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sw_models.errors import InputError
 from sw_ops import ShiftwiseConv2d
 
 Family = Literal["v1", "v2", "coordatt"]
@@ -88,7 +89,7 @@ def convert_published(state: Mapping[str, Tensor], model: nn.Module) -> dict[str
     """Return a published state dict under the names and in the shapes of ``model``, with the tables of ``model``.
 
     Raises:
-        ValueError: a key or block that ``model`` has and ``state`` lacks, or the reverse; a shape or a stored index
+        InputError: a key or block that ``model`` has and ``state`` lacks, or the reverse; a shape or a stored index
             table that differs. The message names it.
     """
     wanted = model.state_dict()
@@ -103,9 +104,9 @@ def convert_published(state: Mapping[str, Tensor], model: nn.Module) -> dict[str
     tables = {name for name in wanted if _OUR_TABLE.search(name)}
     missing, unexpected = wanted.keys() - published.keys() - tables, published.keys() - wanted.keys()
     if missing:
-        raise ValueError(f"checkpoint: lacks {_summary(missing)}, which the model has")
+        raise InputError(f"checkpoint: lacks {_summary(missing)}, which the model has")
     if unexpected:
-        raise ValueError(f"checkpoint: has {_summary(unexpected)}, which the model lacks")
+        raise InputError(f"checkpoint: has {_summary(unexpected)}, which the model lacks")
     _check_stored_tables(state, model.get_submodule(prefix.rstrip(".")))
     converted = {name: _reshaped(key, state[key], wanted[name].shape) for name, key in published.items()}
     return converted | {name: wanted[name] for name in tables}
@@ -116,7 +117,7 @@ def _rename(key: str, renames: Mapping[str, str]) -> str:
         name, found = re.subn("^" + pattern, replacement, key)
         if found:
             return name
-    raise ValueError(f"checkpoint: {key!r} is no key of a published ShiftWise network")
+    raise InputError(f"checkpoint: {key!r} is no key of a published ShiftWise network")
 
 
 def _summary(names: set[str]) -> str:
@@ -129,7 +130,7 @@ def _summary(names: set[str]) -> str:
 def _reshaped(key: str, value: Tensor, shape: torch.Size) -> Tensor:
     """Turn linear layers into 1x1 convolutions and ``[1, 1, 1, C]`` into ``[C]``; nothing else may change."""
     if [n for n in value.shape if n != 1] != [n for n in shape if n != 1]:
-        raise ValueError(f"checkpoint: {key!r} has shape {tuple(value.shape)}, the model wants {tuple(shape)}")
+        raise InputError(f"checkpoint: {key!r} has shape {tuple(value.shape)}, the model wants {tuple(shape)}")
     return value.reshape(shape)
 
 
@@ -143,7 +144,7 @@ def _check_stored_tables(state: Mapping[str, Tensor], network: nn.Module) -> Non
         layer: Any = network.get_submodule(f"stages.{stage}.blocks.{block}.conv")
         expected = _published_index(layer, kind)
         if not torch.equal(value.long().flatten(), expected.long().flatten()):
-            raise ValueError(f"checkpoint: {key!r} is not the published table of kernel_sizes, small_kernel and n_rep")
+            raise InputError(f"checkpoint: {key!r} is not the published table of kernel_sizes, small_kernel and n_rep")
 
 
 def _published_index(layer: ShiftwiseConv2d, kind: str) -> Tensor:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from sw_models.errors import InputError
 from sw_models.files import write_atomically
 
 _WRAPPERS = ("model", "state_dict")
@@ -37,7 +38,7 @@ def read_state_dict(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]
             belongs to the detector or segmenter around them.
 
     Raises:
-        ValueError: the file is no checkpoint, or holds something else than tensors where the weights should be.
+        InputError: the file is no checkpoint, or holds something else than tensors where the weights should be.
     """
     state = read_tensors(source)
     inside = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
@@ -52,7 +53,7 @@ def read_tensors(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
             entry "model" or "state_dict". Names may start with "module." or "_orig_mod.".
 
     Raises:
-        ValueError: as :func:`read_state_dict`.
+        InputError: as :func:`read_state_dict`.
     """
     content = source if isinstance(source, Mapping) else _read_file(Path(source))
     for wrapper in _WRAPPERS:
@@ -61,10 +62,10 @@ def read_tensors(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
             break
     if not isinstance(content, Mapping) or not content:
         kind = type(content).__name__
-        raise ValueError(f"checkpoint: got {kind}, want a state dict, bare or as 'model' or 'state_dict'")
+        raise InputError(f"checkpoint: got {kind}, want a state dict, bare or as 'model' or 'state_dict'")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ValueError(f"checkpoint: entry {key!r} is a {type(value).__name__}, want named tensors only")
+            raise InputError(f"checkpoint: entry {key!r} is a {type(value).__name__}, want named tensors only")
     return {_without_prefixes(key): value for key, value in content.items()}
 
 
@@ -82,7 +83,7 @@ def _without_prefixes(key: str) -> str:
 
 def _read_file(path: Path) -> Any:
     if not path.is_file():
-        raise FileNotFoundError(f"checkpoint: no file {path}")
+        raise InputError(f"checkpoint: no file {path}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -90,11 +91,11 @@ def _read_file(path: Path) -> Any:
         with torch.serialization.safe_globals([(_Inert, name) for name in _foreign_classes(path)]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise ValueError(f"checkpoint: {path} cannot be read safely as a torch.save or safetensors file") from error
+        raise InputError(f"checkpoint: {path} cannot be read safely as a torch.save or safetensors file") from error
 
 
 def _foreign_classes(path: Path) -> list[str]:
     try:
         return torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except ValueError:  # a file of torch before 1.6; those tools saved their arguments and nothing else
+    except InputError:  # a file of torch before 1.6; those tools saved their arguments and nothing else
         return [f"{argparse.Namespace.__module__}.{argparse.Namespace.__qualname__}"]

@@ -11,6 +11,7 @@ from torch import nn
 
 from sw_models.checkpoints.keys import convert_published, is_published
 from sw_models.checkpoints.load import read_state_dict
+from sw_models.errors import InputError
 from sw_models.models.pyramid import NormedFeatures
 
 
@@ -31,7 +32,7 @@ class ShiftwiseBackbone(NormedFeatures):
         **kwargs: passed to the model, for instance ``drop_path_rate`` or ``kernel_sizes``.
 
     Raises:
-        ValueError: an argument or the checkpoint does not fit; the message names it.
+        InputError: an argument or the checkpoint does not fit; the message names it.
     """
 
     def __init__(
@@ -46,12 +47,12 @@ class ShiftwiseBackbone(NormedFeatures):
         **kwargs: Any,
     ) -> None:
         if init_cfg is not None:
-            raise ValueError(f"init_cfg: got {init_cfg}, want None; name a checkpoint as 'pretrained'")
+            raise InputError(f"init_cfg: got {init_cfg}, want None; name a checkpoint as 'pretrained'")
         backbone: Any = timm.create_model(model, **kwargs)
         super().__init__(backbone, out_indices)
         stages = len(self.backbone.stages)
         if not -1 <= frozen_stages <= stages:
-            raise ValueError(f"frozen_stages: got {frozen_stages}, want -1 to {stages}")
+            raise InputError(f"frozen_stages: got {frozen_stages}, want -1 to {stages}")
         self.frozen_stages = frozen_stages
         if pretrained is not None:
             self._load(pretrained, model)
@@ -83,13 +84,13 @@ class ShiftwiseBackbone(NormedFeatures):
             state = convert_published(state, self.backbone)
         wanted = self.backbone.state_dict()
         if missing := wanted.keys() - state.keys():
-            raise ValueError(f"pretrained: {path} lacks {_blocks(missing)}, which {model} has")
+            raise InputError(f"pretrained: {path} lacks {_blocks(missing)}, which {model} has")
         if unexpected := state.keys() - wanted.keys():
-            raise ValueError(f"pretrained: {path} has {_blocks(unexpected)}, which {model} lacks")
+            raise InputError(f"pretrained: {path} has {_blocks(unexpected)}, which {model} lacks")
         for key, value in wanted.items():
             if state[key].shape != value.shape:
                 found, want = tuple(state[key].shape), tuple(value.shape)
-                raise ValueError(f"pretrained: {key} has shape {found} in {path}, {model} wants {want}")
+                raise InputError(f"pretrained: {key} has shape {found} in {path}, {model} wants {want}")
         self.backbone.load_state_dict(state)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sw_models.checkpoints.keys import BLOCK, Family, convert_published, is_published, published_family
 from sw_models.checkpoints.load import read_state_dict
+from sw_models.errors import InputError
 from sw_models.models._base import StagedNet
 from sw_models.models.pyramid import NormedFeatures
 from sw_models.models.shiftwise import ShiftwiseNet
@@ -53,12 +54,12 @@ def load_published_checkpoint(
         :class:`NormedFeatures`.
 
     Raises:
-        ValueError: an argument or a key that does not fit; the message names it.
+        InputError: an argument or a key that does not fit; the message names it.
     """
     state = _without_encoder(read_state_dict(source))
     if not is_published(state):
         first = next(iter(state))
-        raise ValueError(f"checkpoint: {first!r} is no key of a published ShiftWise network (downsample_layers...)")
+        raise InputError(f"checkpoint: {first!r} is no key of a published ShiftWise network (downsample_layers...)")
     family = published_family(state)
     arguments = _infer_arguments(state, tuple(kernel_sizes), small_kernel, even_split=family != "v1")
     network: Any = _NETWORKS[family]
@@ -90,7 +91,7 @@ def _infer_arguments(
     """Read the arguments of the family's network from the shapes."""
     depths = _infer_depths(state)
     if len(kernel_sizes) != len(depths):
-        raise ValueError(f"kernel_sizes: got {len(kernel_sizes)} values, want {len(depths)}, one per stage")
+        raise InputError(f"kernel_sizes: got {len(kernel_sizes)} values, want {len(depths)}, one per stage")
     dims: list[int] = []
     rep: list[int] = []
     for stage, kernel_size in enumerate(kernel_sizes):
@@ -98,12 +99,12 @@ def _infer_arguments(
         key = layer + ("LoRA.weight" if layer + "LoRA.weight" in state else "LoRAs.0.weight")
         filters, _, width, _ = _shape(state, key, 4)
         if width != small_kernel:
-            raise ValueError(f"small_kernel: got {small_kernel}, but {key!r} has kernels of {width}")
+            raise InputError(f"small_kernel: got {small_kernel}, but {key!r} has kernels of {width}")
         dims += _shape(state, f"stages.{stage}.0.gamma", 1)
         rep += _shape(state, layer + "bn_lora1.weight", 1)
         slots = slot_count(kernel_size, small_kernel)
         if filters != rep[-1] * slots:
-            raise ValueError(
+            raise InputError(
                 f"kernel_sizes: {kernel_size} in stage {stage} makes {slots} slots, but {key!r} has"
                 f" {filters / rep[-1]:g} per channel"
             )
@@ -125,7 +126,7 @@ def _infer_depths(state: Mapping[str, Tensor]) -> tuple[int, ...]:
     depths = tuple(1 + max(block for stage, block in blocks if stage == s) for s in sorted({s for s, _ in blocks}))
     gaps = [f"stages.{s}.{b}" for s, depth in enumerate(depths) for b in range(depth) if (s, b) not in blocks]
     if gaps:
-        raise ValueError(f"checkpoint: lacks {', '.join(gaps)}")
+        raise InputError(f"checkpoint: lacks {', '.join(gaps)}")
     return depths
 
 
@@ -134,7 +135,7 @@ def _infer_ghost_ratio(dims: Sequence[int], rep: Sequence[int], even: bool) -> f
     for percent in (23, *range(100)):
         if all(_processed(dim, percent / 100, even) == n for dim, n in zip(dims, rep, strict=True)):
             return percent / 100
-    raise ValueError(f"checkpoint: no ghost_ratio processes {list(rep)} of {list(dims)} channels")
+    raise InputError(f"checkpoint: no ghost_ratio processes {list(rep)} of {list(dims)} channels")
 
 
 def _processed(channels: int, ghost_ratio: float, even: bool) -> int:
@@ -143,7 +144,7 @@ def _processed(channels: int, ghost_ratio: float, even: bool) -> int:
 
 def _shape(state: Mapping[str, Tensor], key: str, ndim: int) -> torch.Size:
     if key not in state:
-        raise ValueError(f"checkpoint: lacks {key!r}")
+        raise InputError(f"checkpoint: lacks {key!r}")
     if state[key].ndim != ndim:
-        raise ValueError(f"checkpoint: {key!r} has shape {tuple(state[key].shape)}, want {ndim} dimensions")
+        raise InputError(f"checkpoint: {key!r} has shape {tuple(state[key].shape)}, want {ndim} dimensions")
     return state[key].shape

@@ -1,0 +1,108 @@
+"""What every program here shares at the terminal: refusals in one line, tables, strict JSON, progress."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+from sw_models.errors import InputError
+
+# Typer brings a click of its own in some versions; its errors are found through a name that all versions have.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+
+class _OneLineRefusals(TyperGroup):
+    """Commands that refuse bad input as ``PROGRAM: message`` and exit with 2, whoever found it bad."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program; an error that is not about the input keeps its traceback."""
+        standalone = kwargs.get("standalone_mode", True)
+        kwargs["standalone_mode"] = False  # so that errors come here
+        if not standalone:
+            return super().main(*args, **kwargs)
+        try:
+            status = super().main(*args, **kwargs)
+        except _UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # which is the help
+                error.show()
+                sys.exit(error.exit_code)
+            self._refuse(error.format_message())
+        except InputError as error:
+            self._refuse(str(error))
+        except BrokenPipeError:  # whoever read the output has seen enough
+            sys.exit(1)
+        except OSError as error:  # what the system refuses: a full disk, a folder that may not be written
+            self._refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        except (typer.Abort, KeyboardInterrupt):
+            sys.exit(130)
+        sys.exit(status if isinstance(status, int) else 0)
+
+    def _refuse(self, message: str) -> NoReturn:
+        typer.echo(f"{self.name}: {' '.join(message.split())}", err=True)
+        sys.exit(2)
+
+
+def program(name: str, help: str) -> typer.Typer:
+    """Return an empty program, to which commands are added as to any ``typer.Typer``.
+
+    A command raises :class:`sw_models.errors.InputError` for what its user can mend; that, a wrong option, and what the
+    operating system refuses become one line on standard error, and exit status 2.
+
+    Args:
+        name: as it is typed, such as "sw-models".
+        help: what it does, in a sentence.
+    """
+    return typer.Typer(
+        name=name,
+        help=help,
+        cls=_OneLineRefusals,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+
+
+def print_json(value: Any) -> None:
+    """Print strict JSON: what is not a finite number is null."""
+    print(json.dumps(finite(value), indent=2, allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """Return plain values with None for each number that JSON does not have: NaN and the infinities."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str) -> None:
+    """Print rows with the same keys as a table, or as JSON.
+
+    Texts are shown as they are: a class called "bolt [m8]" is no markup.
+    """
+    if as_json:
+        print_json([dict(row) for row in rows])
+        return
+    table = Table(title=Text(title), title_justify="left")
+    for number, (name, first) in enumerate(rows[0].items()):
+        table.add_column(Text(name), no_wrap=number == 0, justify="left" if isinstance(first, str) else "right")
+    for row in rows:
+        table.add_row(*(Text(cell(value)) for value in row.values()))
+    Console().print(table)
+
+
+def cell(value: Any) -> str:
+    """Return a value as a table shows it: 1,234, 0.123, yes, or text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -90,7 +90,7 @@ def _gpu_problem(index: int | None, warn: bool) -> str | None:
     return problem
 
 
-# What torch.compiler.assume_constant_result does, which imports the compiler: torch.compile evaluates the function as it
+# What torch.compiler.assume_constant_result does, which imports the compiler: torch.compile calls the function as it
 # traces, and does not look inside.
 _gpu_problem._dynamo_marked_constant = True  # type: ignore[attr-defined]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -146,12 +147,24 @@ def _print_doctor(found: dict[str, Any]) -> None:
         facts.add_row(name.replace("_", " "), "-" if value is None else str(value))
     console.print(facts)
 
+    if found["gpus"]:
+        gpus = Table(title="GPUs", title_justify="left")
+        for column in ("device", "name", "driver", "capability", "compiled kernels"):
+            gpus.add_column(column)
+        for gpu in found["gpus"]:
+            facts_of_gpu = [gpu[key] or "-" for key in ("device", "name", "driver", "capability")]
+            gpus.add_row(*facts_of_gpu, escape(gpu["problem"] or "run"))
+        console.print(gpus)
+
     serving = Table(title="self-test: largest error against float64", title_justify="left")
-    for column in ("device", "dtype", "served by", "relative error", "result"):
+    for column in ("device", "dtype", "served by", "why", "relative error", "result"):
         serving.add_column(column)
     for entry in found["serving"]:
-        result = "[green]ok[/]" if entry["passed"] else "[red]WRONG[/]"
-        serving.add_row(entry["device"], entry["dtype"], entry["backend"], f"{entry['error']:.1e}", result)
+        result = (
+            "[green]ok[/]" if entry["passed"] else "[red]WRONG[/]" if entry["error"] is not None else "[red]FAILED[/]"
+        )
+        error = "-" if entry["error"] is None else f"{entry['error']:.1e}"
+        serving.add_row(entry["device"], entry["dtype"], entry["backend"] or "-", escape(entry["why"]), error, result)
     console.print(serving)
     if not found["native"]["built"]:
         console.print(f"[red]The compiled module is missing:[/] {found['native']['reason']}")

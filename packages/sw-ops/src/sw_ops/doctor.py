@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import subprocess
+import warnings
 from importlib.metadata import version
 from typing import Any
 
@@ -16,22 +18,21 @@ _TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 5e-3, to
 
 
 def report() -> dict[str, Any]:
-    """Collect versions, how the compiled module was built, and for every device and dtype what serves it.
+    """Collect versions, how the compiled module was built, the GPUs, and for every device and dtype what serves it.
+
+    Nothing that is broken here raises: what a driver, a GPU or a kernel answers instead of working is in the report.
 
     Returns:
-        A JSON-ready dict with the keys ``versions``, ``native``, ``serving`` and ``healthy``. Each entry of ``serving``
-        holds ``device``, ``dtype``, ``backend`` and ``error``: the largest difference to the reference in float64, of
-        outputs and gradients, relative to each tensor's maximum.
+        A JSON-ready dict with the keys ``versions``, ``native``, ``gpus``, ``serving`` and ``healthy``. Each entry of
+        ``gpus`` holds ``device``, ``name``, ``driver``, ``capability`` and ``problem``, why the compiled kernels do not
+        serve it (``None`` where they do). Each entry of ``serving`` holds ``device``, ``dtype``, ``backend``, ``why``,
+        ``passed`` and ``error``: the largest difference to the reference in float64, of outputs and gradients,
+        relative to each tensor's maximum, or ``None`` where nothing was computed.
     """
+    gpus = _gpus()
     serving = [
-        {
-            "device": device.type,
-            "dtype": str(dtype).removeprefix("torch."),
-            "backend": serving_backend(device, dtype),
-            "error": (error := self_test(device, dtype)),
-            "passed": error < tolerance,
-        }
-        for device in _devices()
+        _serving(device, dtype, tolerance)
+        for device in [torch.device("cpu"), *(torch.device(gpu["device"]) for gpu in gpus), *_other_devices()]
         for dtype, tolerance in _TOLERANCE.items()
         if not (device.type == "mps" and dtype == torch.float64)
     ]
@@ -43,9 +44,81 @@ def report() -> dict[str, Any]:
             "platform": platform.platform(),
         },
         "native": _native(),
+        "gpus": gpus,
         "serving": serving,
         "healthy": backend.native_missing is None and all(entry["passed"] for entry in serving),
     }
+
+
+def _serving(device: torch.device, dtype: torch.dtype, tolerance: float) -> dict[str, Any]:
+    entry: dict[str, Any] = {"device": str(device), "dtype": str(dtype).removeprefix("torch."), "backend": None}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that PyTorch serves a GPU is in the report
+            entry["backend"] = serving_backend(device, dtype)
+            error = self_test(device, dtype)
+    except Exception as problem:
+        return entry | {"why": _in_one_line(problem), "error": None, "passed": False}
+    return entry | {"why": _why(device, dtype, entry["backend"]), "error": error, "passed": error < tolerance}
+
+
+def _why(device: torch.device, dtype: torch.dtype, served_by: str) -> str:
+    if served_by == "native":
+        return "compiled kernels"
+    if device.type not in backend.native_devices():
+        return f"no kernels for {device.type} were built"
+    if device.type == "cuda" and dtype == torch.float64:
+        return "there are no CUDA kernels for float64"
+    return "the kernels cannot run on this GPU" if device.type == "cuda" else "no kernels for this dtype"
+
+
+def _gpus() -> list[dict[str, Any]]:
+    try:
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    except Exception as problem:
+        return [
+            {"device": "cuda:0", "name": None, "driver": None, "capability": None, "problem": _in_one_line(problem)}
+        ]
+    driver = _driver_version() if count else None
+    return [_gpu(index, driver) for index in range(count)]
+
+
+def _gpu(index: int, driver: str | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"device": f"cuda:{index}", "name": None, "driver": driver, "capability": None}
+    try:
+        entry["name"] = torch.cuda.get_device_name(index)
+        entry["capability"] = "{}.{}".format(*torch.cuda.get_device_capability(index))
+        if "cuda" in backend.native_devices():
+            problem = backend.gpu_problem(index)
+        else:
+            problem = f"this build of sw-ops has no CUDA kernels: {_left_out()}. {_HOW_TO_GET_THEM}"
+    except Exception as broken:
+        problem = _in_one_line(broken)
+    return entry | {"problem": problem}
+
+
+_HOW_TO_GET_THEM = (
+    "For them: 'pip install --no-binary sw-ops sw-ops -C cmake.define.SW_CUDA=ON', with nvcc 11.8 or later in the PATH"
+)
+
+
+def _left_out() -> str:
+    return backend._C.cuda_left_out if backend._C else str(backend.native_missing)
+
+
+def _driver_version() -> str | None:
+    """Return the version of NVIDIA's driver; PyTorch knows only which CUDA it serves."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found[0] if found else None
+
+
+def _in_one_line(problem: Exception) -> str:
+    lines = str(problem).strip().splitlines()
+    return f"{type(problem).__name__}: {lines[0] if lines else 'without a message'}"
 
 
 def self_test(device: torch.device, dtype: torch.dtype) -> float:
@@ -82,14 +155,10 @@ def _native() -> dict[str, Any]:
         "instruction_set": module.cpu.instruction_set(),
         "cuda_compiler": module.cuda_compiler or None,
         "cuda_architectures": module.cuda_architectures or None,
+        "cuda_left_out": module.cuda_left_out or None,
         "threads": torch.get_num_threads(),
     }
 
 
-def _devices() -> list[torch.device]:
-    devices = [torch.device("cpu")]
-    if torch.cuda.is_available():
-        devices.append(torch.device("cuda"))
-    if torch.backends.mps.is_available():
-        devices.append(torch.device("mps"))
-    return devices
+def _other_devices() -> list[torch.device]:
+    return [torch.device("mps")] if torch.backends.mps.is_available() else []

@@ -92,7 +92,7 @@ def _run(function: str, x: Tensor, horizontal: Tensor, anchor: int, exact: bool,
     with torch.cuda.device(x.device):
         index = x.device.index
         if function == "stripe_weight_grad":
-            # From torch's allocator, on the current stream: it may be used again as soon as this stream is done with it.
+            # From torch's allocator, on the current stream: free again as soon as this stream is done with it.
             size = _C.cuda.weight_grad_workspace(problem, index)
             workspace = torch.empty(size, dtype=torch.uint8, device=x.device)
             arguments = (*arguments, workspace.data_ptr())

@@ -47,8 +47,12 @@ def add_to(app: typer.Typer, task: Task) -> None:
 
         model = load_model(cfg, checkpoint or find_checkpoint(folder))
         out = new_folder(out, folder / "predictions")
-        found = track(task.predict(model, sources, out), "predicting", None, transient=True, console=screen())
-        records = list(found)
+        terminal = screen()
+        shown = track(
+            task.predict(model, sources, out), "predicting", None, transient=True, console=terminal,
+            disable=not terminal.is_terminal,
+        )  # fmt: skip
+        records = list(shown)
         seen = [record for record in records if "error" not in record]
         failed = [record for record in records if "error" in record]
         if as_json:

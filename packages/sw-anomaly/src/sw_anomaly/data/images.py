@@ -114,8 +114,11 @@ def load_image(path: Path) -> np.ndarray:
     with _open(path) as image:
         if image.mode in ("I", "F"):  # which OpenCV does not spread over three channels
             return np.repeat(_decode(image, path)[..., None], 3, axis=2)
+    content = np.fromfile(path, np.uint8)
+    if _is_png(content) and not _is_whole(content):
+        raise InputError(f"{path} does not decode as an image: a part of it is said to be longer than the file")
     try:
-        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
+        pixels = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise InputError(f"{path} does not decode as an image: {error}") from error
     if pixels is None:
@@ -151,6 +154,20 @@ def load_mask(path: Path) -> np.ndarray:
     if has_palette and not is_grey:
         return color > 0
     return _exceeds_half(color.astype(np.uint16) * opacity, 255 * 255)
+
+
+def _is_png(content: np.ndarray) -> bool:
+    return content[:8].tobytes() == b"\x89PNG\r\n\x1a\n"
+
+
+def _is_whole(png: np.ndarray) -> bool:
+    """Whether the chunks of a PNG end where it does: OpenCV fetches the memory for a chunk before it reads it."""
+    place = 8
+    while place + 8 <= png.size:
+        if png[place + 4 : place + 8].tobytes() == b"IEND":
+            return True
+        place += 12 + int.from_bytes(png[place : place + 4].tobytes(), "big")
+    return False
 
 
 def _open(path: Path) -> Image.Image:

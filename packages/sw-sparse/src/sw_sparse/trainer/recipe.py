@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import resources
@@ -48,6 +49,10 @@ _RANGE: Check = (lambda ends: 0 < ends[0] <= ends[1] < math.inf, "two numbers ab
 _SHARES: Check = (lambda ends: 0 < ends[0] <= ends[1] <= 1, "two shares in 0..1, the smaller first")
 _COLORS: Check = (lambda values: all(0 <= value <= 1 for value in values), "numbers in 0..1")
 _SPREADS: Check = (lambda values: all(0 < value < math.inf for value in values), "numbers above 0")
+_POLICY: Check = (  # timm passes over a section without a number
+    lambda policy: all(part.startswith("t") or re.search(r"\d", part) for part in policy.split("-")[1:]),
+    "a policy of timm such as rand-m9-mstd0.5",
+)
 _A_FILE: Check = (lambda path: Path(path).is_file(), "a file that is there")
 
 
@@ -74,7 +79,9 @@ class Recipe:
     mean: tuple[float, float, float] = _option((0.485, 0.456, 0.406), "of the colours, in 0..1", _COLORS)
     std: tuple[float, float, float] = _option((0.229, 0.224, 0.225), "of the colours, in 0..1", _SPREADS)
 
-    auto_augment: str | None = _option("rand-m9-mstd0.5-inc1", "timm's name of a RandAugment or AutoAugment policy")
+    auto_augment: str | None = _option(
+        "rand-m9-mstd0.5-inc1", "timm's name of a RandAugment or AutoAugment policy", _POLICY
+    )
     color_jitter: float = _option(0.4, "strength, used where there is no auto_augment", _at_least(0))
     scale: tuple[float, float] = _option(
         (0.08, 1.0), "smallest and largest share of the image in a random crop", _SHARES

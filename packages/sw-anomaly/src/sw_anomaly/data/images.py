@@ -99,7 +99,7 @@ def learn_intensity(paths: Iterable[Path], bit_depth: int | None = None, progres
     return Intensity(next((float(2**bits - 1) for bits in BIT_DEPTHS if highest < 2**bits), highest))
 
 
-def load_image(path: Path) -> np.ndarray:
+def load_image(path: Path | str) -> np.ndarray:
     """Decode an image, turned as its EXIF orientation says.
 
     Args:
@@ -126,7 +126,7 @@ def load_image(path: Path) -> np.ndarray:
     return pixels
 
 
-def load_mask(path: Path) -> np.ndarray:
+def load_mask(path: Path | str) -> np.ndarray:
     """Decode a mask, turned as its EXIF orientation says.
 
     Args:
@@ -170,7 +170,7 @@ def _is_whole(png: np.ndarray) -> bool:
     return False
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path | str) -> Image.Image:
     """Read the header of an image file; raises ``InputError`` if what it announces is too large."""
     try:
         image = Image.open(path)
@@ -184,7 +184,7 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
-def _decode(image: Image.Image, path: Path, mode: str | None = None) -> np.ndarray:
+def _decode(image: Image.Image, path: Path | str, mode: str | None = None) -> np.ndarray:
     try:
         turned = ImageOps.exif_transpose(image)
         return np.array(turned if mode is None else turned.convert(mode))

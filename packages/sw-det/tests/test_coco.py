@@ -9,6 +9,7 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 
+from sw_det import registration  # noqa: F401
 from sw_det.coco import BoxAndMaskMetric, QuietCocoDataset
 
 

@@ -20,7 +20,7 @@ LAYER_IDS = json.loads((Path(__file__).parent / "data/layer_ids.json").read_text
 
 def test_the_models_that_the_readme_names_are_there() -> None:
     nano = [f"{name}{data}" for name in ("mask_rcnn_nano", "rtmdet_ins_nano") for data in ("", "_shapes")]
-    assert ["cascade_mask_rcnn_small", "cascade_mask_rcnn_tiny", *nano] == NAMES
+    assert ["cascade_mask_rcnn_small", "cascade_mask_rcnn_tiny", "faster_rcnn_nano", *nano] == NAMES
 
 
 @pytest.mark.parametrize("name", ["mask_rcnn_nano", pytest.param("rtmdet_ins_nano", marks=pytest.mark.slow)])

@@ -69,19 +69,17 @@ def without(key: str) -> dict[str, Any]:
     ("content", "message"),
     [
         (annotations(images=[]), "holds no images"),
-        (annotations(annotations=[]), "holds no annotations"),
         (annotations(categories=[]), "holds no categories"),
         (changed(1, category_id=80), "annotation 2 of .* has category 80"),
         (changed(0, image_id=8), "annotation 1 of .* has image 8"),
         (changed(0, bbox=[1, 2, 3]), "annotation 1 of .* has bbox"),
-        (without("segmentation"), "one of the annotations of .* has no segmentation"),
-        (without("area"), "one of the annotations of .* has no area"),
+        (without("bbox"), "annotation 1 of .* has no bbox"),
         (
             annotations(images=[{"id": 7, "file_name": "b.png", "width": 48, "height": 32}]),
             "names b.png, which is not in",
         ),
         (annotations(categories=[{"id": 3, "name": "nut"}, {"id": 8, "name": "nut"}]), "two categories named nut"),
-        (annotations(images=[{"id": 7, "file_name": "a.png"}]), "one of the images of .* has no height"),
+        (annotations(images=[{"id": 7, "file_name": "a.png"}]), "image 7 of .* has no height"),
         (changed(1, id=1), "two annotations with id 1"),
         (annotations(annotations=[[1, 2]]), "one of the annotations of .* has no names"),
         ({"images": []}, "no COCO annotation file"),
@@ -112,5 +110,5 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
         adapt_to_data(config(), tmp_path)
     data = write_coco(tmp_path / "coco")
     (data / "annotations/instances_train2.json").write_text("")
-    with pytest.raises(InputError, match="found instances_train.json, instances_train2.json"):
+    with pytest.raises(InputError, match="found annotations/instances_train.json, annotations/instances_train2.json"):
         adapt_to_data(config(), data)

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sw_det.dataset import find_split, read_annotations
+from sw_det.annotations import read_annotations
+from sw_det.dataset import find_split
 from sw_det.sample import SIZE, SPLITS, write_sample
 
 
 def test_the_sample_is_a_coco_folder_and_says_that_it_is_synthetic(sample: Path) -> None:
     assert (sample / "SYNTHETIC.txt").is_file()
     for split, count in SPLITS.items():
-        content = read_annotations(find_split(sample, split))
+        content = read_annotations(find_split(sample, split).annotations).content
         assert [c["name"] for c in content["categories"]] == ["circle", "square", "triangle"]
         assert len(content["images"]) == count
         with Image.open(sample / split / content["images"][0]["file_name"]) as image:

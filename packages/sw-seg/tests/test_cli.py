@@ -109,8 +109,7 @@ def test_a_checkpoint_of_another_depth_names_the_blocks(run, ade_folder, tmp_pat
     torch.save(timm.create_model("shiftwise_pico", depths=(1, 1, 2, 1), dims=(4, 8, 16, 32)).state_dict(), "c.pth")
     status, _, err = run("train", "--data", ade_folder, "upernet_nano_shapes", "--checkpoint", "c.pth", *options())
     assert status == 2
-    assert "stages.2.blocks.1" in err
-    assert err.count("\n") == 1
+    assert "stages.2.blocks.1" in err.splitlines()[-1]  # below what was found in the data
 
 
 def test_nothing_of_detection_is_imported():

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from sw_models.errors import InputError
+from sw_seg import registration  # noqa: F401
 from sw_seg.folder import read_folder
 
 from conftest import write_pair
@@ -48,7 +49,7 @@ def spoil(folder, what):
         for path in image.parent.iterdir():
             path.unlink()
     elif what == "layout":
-        (folder / "annotations").rename(folder / "masks")
+        (folder / "annotations").rename(folder / "elsewhere")
     elif what == "twice":
         (folder / "classes.txt").write_text("road\nroad\n")
     elif what == "void":
@@ -60,10 +61,10 @@ def spoil(folder, what):
     ("what", "message"),
     [
         ("class", r"validation/0\.png has the class 3, but there are 2 classes, 1 to 2"),
-        ("colours", r"validation/0\.png is a picture of mode RGB"),
-        ("size", r"validation/0\.png has \(8, 8\) pixels, its image \(64, 48\)"),
+        ("colours", r"1 of 2 label maps cannot be used: .*validation/0\.png is a grey picture in three channels"),
+        ("size", r"1 of 2 label maps .*validation/0\.png has 8x8 pixels, its image 64x48"),
         ("no map", r"validation/0\.jpg has no label map"),
-        ("broken", r"validation/0\.jpg or its label map cannot be read"),
+        ("broken", r"1 of 2 files cannot be read: .*validation/0\.jpg \(cannot identify"),
         ("empty", r"there are no images in .*validation"),
         ("layout", r"has no images/ and annotations/ or labels/"),
         ("twice", r"classes\.txt has no line, or one twice"),

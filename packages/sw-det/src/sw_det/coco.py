@@ -5,19 +5,45 @@ from __future__ import annotations
 import io
 import math
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import sw_models.openmmlab  # noqa: F401 - first of all: it stands in for MMCV's compiled module
 
 # isort: split
 from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric
 from mmengine.registry import DATASETS, METRICS
+
+from sw_det.annotations import read_annotations
+
+
+class UsableCoco(COCO):
+    """An annotation file without what cannot be used, see :mod:`sw_det.annotations`.
+
+    Args:
+        annotation_file: the JSON file.
+    """
+
+    def __init__(self, annotation_file: str) -> None:
+        super().__init__()
+        self.dataset = read_annotations(Path(annotation_file), need_objects=False).content
+        self.createIndex()
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
+
+    def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> list[int]:
+        """Return the ids of categories, in the order of ``cat_names``: the model's, not the file's."""
+        found = super().get_cat_ids(cat_names, sup_names, cat_ids)
+        order = {name: place for place, name in enumerate(cat_names or ())}
+        return sorted(found, key=lambda number: order.get(self.cats[number]["name"], 0))
 
 
 @DATASETS.register_module()
 class QuietCocoDataset(CocoDataset):
-    """MMDetection's COCO data set; pycocotools, which reads it, prints nothing."""
+    """MMDetection's COCO data set, of what can be used; pycocotools, which reads it, prints nothing."""
+
+    COCOAPI = UsableCoco
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the images and what is annotated in them."""
@@ -38,8 +64,11 @@ class BoxAndMaskMetric(CocoMetric):
     metrics: list[str]
 
     def __init__(self, **kwargs: Any) -> None:
+        file = kwargs.pop("ann_file", None)
         with redirect_stdout(io.StringIO()):
             super().__init__(**kwargs)
+            if file is not None:
+                self._coco_api = UsableCoco(file)
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """Return "bbox/mAP", "bbox/mAP_50", ..., "bbox/<class>", and the same of "segm"."""
@@ -52,6 +81,9 @@ class BoxAndMaskMetric(CocoMetric):
                     found = super().compute_metrics(results) or {"mAP": 0.0, "mAP_50": 0.0}  # nothing was detected
                 for name, value in found.items():
                     measured[f"{kind}/{name.removeprefix(f'{kind}_').removesuffix('_precision')}"] = float(value)
+                if not self._coco_api.getAnnIds(iscrowd=False):
+                    measured |= {f"{kind}/mAP": math.nan, f"{kind}/mAP_50": math.nan}  # of no objects
         finally:
             self.metrics = wanted
-        return {name: value for name, value in measured.items() if not math.isnan(value) and value >= 0}
+        overall = [f"{kind}/{name}" for kind in wanted for name in ("mAP", "mAP_50")]
+        return {name: value for name, value in measured.items() if name in overall or value >= 0}

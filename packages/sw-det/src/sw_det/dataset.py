@@ -1,29 +1,26 @@
-"""COCO folders: found, checked, and written into a configuration.
-
-A COCO folder holds ``annotations/instances_train*.json`` and ``annotations/instances_val*.json``, each with its images
-in the folder of the same name: ``train2017`` for ``instances_train2017.json``.
-"""
+"""COCO folders: found by looking, checked whole, and written into a configuration."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sw_det.annotations import Annotations, left_out_sentences, read_annotations, without_masks
 from sw_models.errors import InputError
+from sw_models.images import MAX_PIXELS, ImageFacts, look_at_images, some
+from sw_sparse.openmmlab.data_report import DataReport, progress_bar, say, turned, undecodable
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-# What each entry of the annotation file's lists must have for MMDetection and pycocotools.
-_WANTED = {
-    "images": {"id", "file_name", "width", "height"},
-    "annotations": {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"},
-    "categories": {"id", "name"},
-}
+# What splits are called: by COCO, Roboflow, ultralytics, CVAT and others.
+_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
+_LOADERS = {"train_dataloader": "train", "val_dataloader": "val", "test_dataloader": "val"}
+BOXES_CONFIG = "faster_rcnn_nano"  # for data without masks
 
 
 @dataclass(frozen=True)
@@ -39,76 +36,205 @@ class Split:
     images: Path
 
 
+@dataclass(frozen=True)
+class CocoFolder:
+    """A COCO folder that was looked at, whole.
+
+    Attributes:
+        splits: "train" and "val".
+        annotations: of both, without what cannot be used.
+        report: what was found; nothing is refused yet.
+    """
+
+    splits: dict[str, Split]
+    annotations: dict[str, Annotations]
+    report: DataReport
+
+    @property
+    def lacks_masks(self) -> bool:
+        """Whether any object has no mask, so that boxes are all there is to learn."""
+        return any(split.objects > split.masks for split in self.annotations.values())
+
+
 def find_split(data: Path, name: str) -> Split:
-    """Return the split ``name``, "train" or "val", of the COCO folder ``data``.
+    """Return the split ``name``, "train" or "val", of the COCO folder ``data``, wherever it usually lies.
 
     Raises:
         InputError: there is no such folder or file, or there are several that fit.
     """
     if not data.is_dir():
         raise InputError(f"--data: no folder {data}")
-    found = sorted((data / "annotations").glob(f"instances_{name}*.json"))
-    if len(found) != 1:
-        among = ", ".join(path.name for path in found) or "none"
-        raise InputError(f"--data: want one file annotations/instances_{name}*.json in {data}, found {among}")
-    return Split(found[0], data / found[0].stem.removeprefix("instances_"))
+    for found in _annotation_files(data, name):
+        if len(found) > 1:
+            among = ", ".join(str(path.relative_to(data)) for path in found)
+            raise InputError(f"--data: want one annotation file for {name} in {data}, found {among}")
+        if found:
+            return Split(found[0], data)
+    raise InputError(
+        f"--data: want one file annotations/instances_{name}*.json in {data}, found none (nor "
+        f"{name}/_annotations.coco.json, {name}/annotations.json or {name}.json)"
+    )
 
 
-def read_annotations(split: Split) -> dict[str, Any]:
-    """Return the annotation file's content, after checking what a training would otherwise stumble over.
+def look_at_folder(data: Path, options: Mapping[str, Any]) -> CocoFolder:
+    """Read both annotation files of a COCO folder and decode every image.
+
+    Args:
+        data: the folder.
+        options: "max_pixels" of an image.
 
     Raises:
-        InputError: the file is no COCO annotation file, holds nothing, names a category, an image or a file that does
-            not exist, or a box that is none.
+        InputError: there is no such folder, or an annotation file is malformed.
     """
-    where = split.annotations
-    try:
-        content = json.loads(where.read_bytes())
-    except ValueError as error:
-        raise InputError(f"--data: {where} is no JSON ({error})") from None
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _WANTED):
-        raise InputError(f"--data: {where} is no COCO annotation file; want the lists {', '.join(_WANTED)}")
-    for key, wanted in _WANTED.items():
-        if not content[key]:
-            raise InputError(f"--data: {where} holds no {key}")
-        for entry in content[key]:
-            if not isinstance(entry, dict) or not wanted <= entry.keys():
-                absent = min(wanted - entry.keys()) if isinstance(entry, dict) else "names"
-                raise InputError(f"--data: one of the {key} of {where} has no {absent}")
-        numbers = Counter(entry["id"] for entry in content[key])
-        if twice := [number for number, times in numbers.items() if times > 1]:
-            raise InputError(f"--data: {where} has two {key} with id {twice[0]}")
-    _check_references(content, split)
-    return content
+    report = DataReport()
+    splits, annotations = {}, {}
+    for name in _NAMES:
+        split = find_split(data, name)
+        annotations[name] = read_annotations(split.annotations, need_objects=name == "train")
+        images = [image["file_name"] for image in annotations[name].content["images"]]
+        splits[name] = Split(split.annotations, _image_folder(data, split.annotations, name, images))
+    _compare_classes(splits, annotations)
+    for name, split in splits.items():
+        found = annotations[name]
+        paths = {split.images / image["file_name"]: image for image in found.content["images"]}
+        with progress_bar(f"looking at images ({name})") as progress:
+            facts = look_at_images(list(paths), options.get("max_pixels", MAX_PIXELS), progress)
+        report.refused += [f"{split.annotations}: {one}" for one in chain(undecodable(facts), _sizes(paths, facts))]
+        report.notes += [f"{name}: {one}" for one in chain(left_out_sentences(found), turned(facts), _notes(found))]
+        report.rows.append(_row(data, name, split, found))
+    return CocoFolder(splits, annotations, report)
 
 
-def class_names(content: dict[str, Any]) -> list[str]:
-    """Return the categories' names, in the order in which a model numbers them."""
-    return [category["name"] for category in content["categories"]]
+def config_for(data: Path) -> str:
+    """Return the configuration that fits what the annotations of a folder hold; what is chosen without masks is said.
+
+    Raises:
+        InputError: see :func:`find_split` and :func:`sw_det.annotations.read_annotations`.
+    """
+    found = read_annotations(find_split(data, "train").annotations)
+    if found.objects == found.masks:
+        return "mask_rcnn_nano"
+    say(f"{without_masks(found)}: training {BOXES_CONFIG}")
+    return BOXES_CONFIG
 
 
-def adapt_to_data(cfg: Config, data: Path) -> None:
+def adapt_to_data(cfg: Config, data: Path) -> DataReport:
     """Point ``cfg`` at the COCO folder ``data``, and give the model's heads its classes.
 
     Raises:
-        InputError: the folder is no COCO folder, or its annotations would not do; see :func:`read_annotations`.
+        InputError: the folder is no COCO folder, or its annotations or images would not do.
     """
-    train, val = find_split(data, "train"), find_split(data, "val")
-    content, found = read_annotations(train), read_annotations(val)
-    if content["categories"] != found["categories"]:
-        raise InputError(f"--data: {train.annotations} and {val.annotations} list different categories")
-    classes = class_names(content)
-    for split, loaders in ((train, ["train_dataloader"]), (val, ["val_dataloader", "test_dataloader"])):
-        for loader in loaders:
-            cfg[loader].dataset.update(
-                data_root="",
-                ann_file=str(split.annotations),
-                data_prefix={"img": str(split.images)},
-                metainfo={"classes": classes},
-            )
+    folder = look_at_folder(data, cfg.get("data_options") or {})
+    folder.report.want_good()
+    if folder.lacks_masks and _wants_masks([cfg[loader].dataset for loader in _LOADERS]):
+        lacking = next(a for a in folder.annotations.values() if a.objects > a.masks)
+        raise InputError(
+            f"--data: {data} has {without_masks(lacking)}; want a configuration without masks, such as {BOXES_CONFIG}"
+        )
+    classes = folder.annotations["train"].classes
+    for loader, name in _LOADERS.items():
+        cfg[loader].dataset.update(
+            data_root="",
+            ann_file=str(folder.splits[name].annotations),
+            data_prefix={"img": str(folder.splits[name].images)},
+            metainfo={"classes": classes},
+        )
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
-        evaluator.ann_file = str(val.annotations)
+        evaluator.ann_file = str(folder.splits["val"].annotations)
     _set_classes(cfg.model, len(classes))
+    return folder.report
+
+
+def _annotation_files(data: Path, name: str) -> Iterator[list[Path]]:
+    """Yield annotation files for a split, place after place."""
+    names = _NAMES[name]
+    yield sorted((data / "annotations").glob(f"instances_{name}*.json"))
+    for pattern in ("instances_{}*.json", "annotations/{}*.json", "annotations/*_{}.json", "{}*.json"):
+        yield sorted({path for one in names for path in data.glob(pattern.format(one)) if path.is_file()})
+    for file in ("_annotations.coco.json", "annotations.json", "instances.json", "*.json"):
+        for pattern in (f"{{}}/{file}", f"{{}}[0-9]*/{file}", f"images/{{}}*/{file}"):
+            yield sorted({path for one in names for path in data.glob(pattern.format(one)) if path.is_file()})
+
+
+def _image_folder(data: Path, annotations: Path, name: str, files: list[str]) -> Path:
+    """Return the folder in which the images lie: the first of the usual ones with all of them."""
+    stem = annotations.stem.removeprefix("instances_")
+    named = dict.fromkeys((stem, *_NAMES[name], f"{name}2017"))
+    usual = [data / one for one in named] + [data / "images" / one for one in named]
+    usual += [data / one / "images" for one in named] + [annotations.parent, annotations.parent / "images"]
+    usual += [data / "images", data]
+    there = [folder for folder in dict.fromkeys(usual) if folder.is_dir()]
+    absent = {folder: _absent(folder, files) for folder in there}
+    best = min(there, key=lambda folder: len(absent[folder]))  # the first of equals
+    if absent[best]:
+        if len(absent[best]) == len(files):
+            best = there[0]
+        raise InputError(f"--data: {annotations} names {some(absent[best])}, which is not in {best}")
+    return best
+
+
+def _absent(folder: Path, files: list[str]) -> list[str]:
+    """Return the files that are not in a folder, with one listing instead of a look-up for each."""
+    with os.scandir(folder) as entries:
+        present = {entry.name for entry in entries if entry.is_file()}
+    return [file for file in files if file not in present and not (folder / file).is_file()]
+
+
+def _compare_classes(splits: Mapping[str, Split], annotations: Mapping[str, Annotations]) -> None:
+    """Refuse splits of different classes; their order and their numbers may differ, and so may all else of them."""
+    train, val = (set(annotations[name].classes) for name in ("train", "val"))
+    if train != val:
+        only = some(sorted(train ^ val))
+        raise InputError(
+            f"--data: {splits['train'].annotations} and {splits['val'].annotations} list different categories: {only}"
+        )
+
+
+def _sizes(paths: Mapping[Path, Mapping[str, Any]], facts: Mapping[Path, ImageFacts]) -> Iterator[str]:
+    """Yield a sentence on images that are not as wide and high as annotated, if there are any."""
+    wrong = []
+    for path, image in paths.items():
+        its = facts[path]
+        stated = (image["width"], image["height"])
+        if its.problem or stated == (its.width, its.height):
+            continue
+        why = " after turning it as its EXIF orientation says" if its.orientation > 1 else ""
+        wrong.append(f"{image['file_name']} is {its.size}{why}, annotated as {stated[0]}x{stated[1]}")
+    if wrong:
+        yield f"{len(wrong):,} of {len(facts):,} images are not of the width and height annotated: {some(wrong)}"
+
+
+def _notes(found: Annotations) -> Iterator[str]:
+    if found.objects > found.masks:
+        yield without_masks(found)
+    if not found.objects:
+        yield "no objects: average precision is not defined"
+    elif absent := [name for name, count in found.objects_of.items() if not count]:
+        yield f"no objects of {some(absent)}"
+    if found.mended:
+        yield f"{found.mended:,} annotations had no area, which was computed"
+
+
+def _row(data: Path, name: str, split: Split, found: Annotations) -> dict[str, Any]:
+    used = len(found.content["annotations"])
+    return {
+        "split": name,
+        "annotations in": str(split.annotations.relative_to(data)),
+        "images in": str(split.images.relative_to(data)),
+        "images": len(found.content["images"]),
+        "classes": len(found.classes),
+        "objects": found.objects,
+        "with masks": found.masks,
+        "crowds": used - found.objects,
+        "left out": sum(map(len, found.left_out.values())),
+    }
+
+
+def _wants_masks(part: Any) -> bool:
+    """Whether any part of a configuration reads masks."""
+    if isinstance(part, dict):
+        return bool(part.get("with_mask")) or any(_wants_masks(value) for value in part.values())
+    return isinstance(part, list | tuple) and any(_wants_masks(item) for item in part)
 
 
 def _set_classes(part: Any, count: int) -> None:
@@ -120,34 +246,3 @@ def _set_classes(part: Any, count: int) -> None:
     if isinstance(part, list | tuple):
         for item in part:
             _set_classes(item, count)
-
-
-def _check_references(content: dict[str, Any], split: Split) -> None:
-    where, names = split.annotations, class_names(content)
-    if len(set(names)) < len(names):
-        name = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"--data: {where} has two categories named {name}")
-    if not split.images.is_dir():
-        raise InputError(f"--data: no folder {split.images} for the images of {where}")
-    present = _files(split.images)
-    for image in content["images"]:
-        if image["file_name"] not in present and not (split.images / image["file_name"]).is_file():
-            raise InputError(f"--data: {where} names {image['file_name']}, which is not in {split.images}")
-    categories = {category["id"] for category in content["categories"]}
-    images = {image["id"] for image in content["images"]}
-    for annotation in content["annotations"]:
-        number = annotation["id"]
-        if annotation["category_id"] not in categories:
-            got = annotation["category_id"]
-            raise InputError(f"--data: annotation {number} of {where} has category {got}, want one of its categories")
-        if annotation["image_id"] not in images:
-            got = annotation["image_id"]
-            raise InputError(f"--data: annotation {number} of {where} has image {got}, which is not in the file")
-        if len(annotation["bbox"]) != 4:
-            raise InputError(f"--data: annotation {number} of {where} has bbox {annotation['bbox']}, want x, y, w, h")
-
-
-def _files(folder: Path) -> set[str]:
-    """Return the names of the folder's own files: one listing instead of one look-up per image."""
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if entry.is_file()}

@@ -1,4 +1,4 @@
-"""COCO's compressed form of masks."""
+"""COCO's forms of masks: polygons and run lengths."""
 
 from __future__ import annotations
 
@@ -7,8 +7,84 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
+_MOST_RUNS = 10_000_000  # of one mask
+
 
 def run_lengths(mask: np.ndarray) -> dict[str, Any]:
     """Return a mask ``[height, width]``, in which not 0 is inside, as ``size`` and ``counts`` that JSON can hold."""
     encoded = rle.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
     return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
+def mask_problem(segmentation: Any, height: int, width: int) -> str:
+    """Return why a COCO ``segmentation`` is none, without handing it to pycocotools; "" for a good or absent one.
+
+    Args:
+        segmentation: polygons, run lengths, or None.
+        height: of the image.
+        width: of the image.
+    """
+    if segmentation is None:
+        return ""
+    if isinstance(segmentation, list):
+        for polygon in segmentation:
+            if not isinstance(polygon, list):
+                return "a segmentation that is no list of polygons"
+            if polygon and (len(polygon) < 6 or len(polygon) % 2):
+                return f"a polygon of {len(polygon)} numbers, want x and y of three points or more"
+            if not all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e6 for v in polygon):
+                return "a polygon with something else than numbers"
+        return ""
+    if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
+        return f"a segmentation of type {type(segmentation).__name__}, want polygons or run lengths"
+    if segmentation["size"] != [height, width]:
+        return f"run lengths of size {str(segmentation['size'])[:40]}, want [{height}, {width}] of the image"
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in counts)
+        total = sum(counts) if whole else -1
+    else:
+        total = _pixels_of(counts) if isinstance(counts, str) else -1
+    if total != height * width:
+        return f"run lengths that are not of {height * width:,} pixels"
+    return ""
+
+
+def mask_area(segmentation: Any, height: int, width: int) -> int:
+    """Return how many pixels are inside a segmentation that has no problem."""
+    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
+        return int(rle.area(segmentation))
+    if isinstance(segmentation, dict):
+        return sum(segmentation["counts"][1::2])
+    return int(rle.area(rle.merge(rle.frPyObjects(segmentation, height, width))))
+
+
+def _pixels_of(counts: str) -> int:
+    """Return the number of pixels in compressed run lengths; -1 for what pycocotools could not read safely.
+
+    Each run is in digits of base 32 with a bit for "more" and a sign; from the fourth on it is the difference from the
+    run before the last.
+    """
+    if len(counts) > _MOST_RUNS:
+        return -1
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        digit = ord(character) - 48
+        if not 0 <= digit < 64:
+            return -1
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            if shift > 40:
+                return -1
+            continue
+        if digit & 16:
+            value -= 1 << shift
+        if len(runs) > 2:
+            value += runs[-2]
+        if value < 0:
+            return -1
+        runs.append(value)
+        value = shift = 0
+    return -1 if shift else sum(runs)

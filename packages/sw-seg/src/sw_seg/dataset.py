@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from mmcv.transforms import BaseTransform
 from mmseg.datasets import BaseSegDataset
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, TRANSFORMS
 
+from sw_models.errors import InputError
 from sw_seg.folder import SegFolder, read_folder
+from sw_seg.labels import IGNORED, read_values
+from sw_sparse.openmmlab.data_report import DataReport
 
 
 @DATASETS.register_module()
@@ -20,12 +26,26 @@ class SegFolderDataset(BaseSegDataset):
         split: "training" or "validation".
         maps: its subfolder with the label maps, see :class:`.folder.SegFolder`.
         metainfo: "classes" and "palette".
+        values: of each class's pixels in the label maps; None as runs of version 0.1.0 have it: from 1 in
+            "annotations", else from 0.
         **kwargs: of MMSegmentation's ``BaseSegDataset``.
     """
 
-    def __init__(self, data_root: str, split: str, maps: str, metainfo: dict[str, Any], **kwargs: Any) -> None:
-        self.folder = SegFolder(Path(data_root), maps, tuple(metainfo["classes"]))
+    def __init__(
+        self,
+        data_root: str,
+        split: str,
+        maps: str,
+        metainfo: dict[str, Any],
+        values: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        classes = tuple(metainfo["classes"])
+        first = 1 if maps == "annotations" else 0
+        self.values = list(range(first, first + len(classes)) if values is None else values)
+        self.folder = SegFolder(Path(data_root), maps, classes, tuple(self.values))
         self.split = split
+        kwargs["pipeline"] = _with_own_labels(kwargs.get("pipeline", []))
         super().__init__(metainfo=metainfo, reduce_zero_label=self.folder.zero_is_ignored, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -35,6 +55,7 @@ class SegFolderDataset(BaseSegDataset):
                 "img_path": str(image),
                 "seg_map_path": str(label),
                 "label_map": self.label_map,
+                "label_values": self.values,
                 "reduce_zero_label": self.reduce_zero_label,
                 "seg_fields": [],
             }
@@ -42,14 +63,44 @@ class SegFolderDataset(BaseSegDataset):
         ]
 
 
-def adapt_to_data(cfg: Any, path: Path) -> None:
+@TRANSFORMS.register_module()
+class LoadLabels(BaseTransform):
+    """Loads a label map, upright, as indices of classes; a pixel of no class is 255."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add "gt_seg_map" to an image with "seg_map_path" and "label_values".
+
+        Raises:
+            InputError: the label map is not of the size of the image.
+        """
+        pixels = read_values(Path(results["seg_map_path"]))
+        if pixels.shape != tuple(results["ori_shape"][:2]):
+            raise InputError(f"{results['seg_map_path']} is not of the size of {results['img_path']}")
+        labels = np.full(pixels.shape, IGNORED, dtype=np.uint8)
+        for index, value in enumerate(results["label_values"]):
+            labels[pixels == value] = index
+        results["gt_seg_map"] = labels
+        results["seg_fields"].append("gt_seg_map")
+        return results
+
+
+def _with_own_labels(part: Any) -> Any:
+    """Return a pipeline in which label maps are loaded by :class:`LoadLabels`."""
+    if isinstance(part, dict):
+        if part.get("type") == "LoadAnnotations":
+            return {"type": "LoadLabels"}
+        return {key: _with_own_labels(value) for key, value in part.items()}
+    return [_with_own_labels(item) for item in part] if isinstance(part, list) else part
+
+
+def adapt_to_data(cfg: Any, path: Path) -> DataReport:
     """Let a configuration's data loaders read a data folder, and give its heads the folder's classes.
 
     Raises:
         sw_models.errors.InputError: the folder is not as wanted.
     """
-    folder = read_folder(path)
-    metainfo = {"classes": list(folder.classes), "palette": [list(colour) for colour in folder.palette]}
+    folder = read_folder(path, cfg.get("data_options"))
+    metainfo = {"classes": list(folder.classes), "palette": [list(color) for color in folder.palette]}
     splits = {"train_dataloader": "training", "val_dataloader": "validation", "test_dataloader": "validation"}
     for loader, split in splits.items():
         cfg[loader].dataset = {
@@ -58,9 +109,11 @@ def adapt_to_data(cfg: Any, path: Path) -> None:
             "split": split,
             "maps": folder.maps,
             "metainfo": metainfo,
+            "values": list(folder.values),
             "pipeline": cfg[loader].dataset.pipeline,
         }
     for name in ("decode_head", "auxiliary_head"):
         heads = cfg.model.get(name) or []
         for head in heads if isinstance(heads, list) else [heads]:
             head["num_classes"] = len(folder.classes)
+    return folder.report

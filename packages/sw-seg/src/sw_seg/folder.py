@@ -1,19 +1,22 @@
-"""Data folders: images, and maps of the class of every pixel."""
+"""Data folders: images, and maps of the class of every pixel, looked at whole."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-
-from PIL import Image
+from typing import Any
 
 from sw_models.errors import InputError
+from sw_models.images import MAX_PIXELS, ImageFacts, look_at, look_at_images, some
+from sw_models.sources import IMAGE_SUFFIXES
+from sw_seg.labels import TABLES, LabelFacts, label_facts, read_table
+from sw_seg.numbering import Numbering, number_classes
+from sw_sparse.openmmlab.data_report import DataReport, progress_bar, turned, undecodable
 from sw_sparse.openmmlab.palette import class_colours
 
-SPLITS = {"training": ("training", "train"), "validation": ("validation", "val")}
-IGNORED = 255  # no class: such pixels are neither trained on nor counted
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+SPLITS = {"training": ("training", "train"), "validation": ("validation", "val", "valid")}
+_MAPS = ("annotations", "labels", "masks")
 
 
 @dataclass(frozen=True)
@@ -22,68 +25,151 @@ class SegFolder:
 
     Attributes:
         path: the folder.
-        maps: its subfolder with the label maps: "annotations", where 0 is no class and classes count from 1 as in
-            ADE20K, or "labels", where classes count from 0 and 255 is no class.
+        maps: its subfolder with the label maps, such as "annotations".
         classes: the classes' names, in order.
+        values: of each class's pixels in the label maps; all others are no class.
+        colored: whether these values are colors.
+        report: what was found.
     """
 
     path: Path
     maps: str
     classes: tuple[str, ...]
+    values: tuple[int, ...]
+    colored: bool = False
+    report: DataReport = field(default_factory=DataReport, compare=False)
 
     @property
     def zero_is_ignored(self) -> bool:
-        """Whether 0 stands for no class."""
-        return self.maps == "annotations"
+        """Whether the label maps count classes from 1, and 0 stands for no class."""
+        return not self.colored and self.values == tuple(range(1, len(self.classes) + 1))
 
     @property
     def palette(self) -> list[tuple[int, int, int]]:
-        """A colour for each class; one that is called background is black."""
+        """A color for each class: the map's own, or others, of which that of a background is black."""
+        if self.colored:
+            return [(value >> 16, value >> 8 & 255, value & 255) for value in self.values]
         found = class_colours(len(self.classes))
-        return [(0, 0, 0) if name == "background" else colour for name, colour in zip(self.classes, found, strict=True)]
+        return [(0, 0, 0) if name == "background" else color for name, color in zip(self.classes, found, strict=True)]
 
     def pairs(self, split: str) -> list[tuple[Path, Path]]:
         """Return the images of "training" or "validation" with their label maps, in the order of their names."""
         return _pairs(self.path, self.maps, split)
 
 
-def read_folder(path: Path) -> SegFolder:
-    """Look at a data folder, including every label map in it.
+def read_folder(path: Path, options: Mapping[str, Any] | None = None) -> SegFolder:
+    """Look at a data folder, including every image and label map in it.
 
-    The classes are the lines of ``classes.txt``; without it, those of ADE20K where the folder is ADE20K's, and else as
-    many as the training maps have, named after their numbers.
+    Args:
+        path: the folder.
+        options: "max_pixels" of an image, and what "zero" and "white" (255) are in label maps: "class" or "ignore";
+            "auto" finds out.
 
     Raises:
         InputError: the layout, an image or a label map is not as wanted; the message names it.
     """
-    kinds = [name for name in ("annotations", "labels") if (path / name).is_dir()]
-    if not kinds or not (path / "images").is_dir():
+    folder = look_at_folder(path, options or {})
+    folder.report.want_good()
+    return folder
+
+
+def look_at_folder(path: Path, options: Mapping[str, Any]) -> SegFolder:
+    """Look at a data folder as :func:`read_folder` does, and keep what has to be mended in the report.
+
+    Raises:
+        InputError: the layout is not as wanted, or the classes are not clear.
+    """
+    maps = next((name for name in _MAPS if (path / name).is_dir()), None)
+    if maps is None or not (path / "images").is_dir():
         raise InputError(f"--data: {path} has no images/ and annotations/ or labels/, see the README for the layout")
-    maps = kinds[0]
-    pairs = {split: _pairs(path, maps, split) for split in SPLITS}
-    highest = {split: _highest_labels(pairs[split]) for split in SPLITS}
-    first = 1 if maps == "annotations" else 0
-    classes = _class_names(path) or tuple(
-        f"class {number}" for number in range(first, max(highest["training"].values()) + 1)
-    )
-    if not classes:
-        raise InputError(f"--data: the training maps of {path} have no class at all")
-    for labels in highest.values():
-        for file, label in labels.items():
-            if label >= len(classes) + first:
-                raise InputError(
-                    f"--data: {file} has the class {label}, but there are {len(classes)} classes,"
-                    f" {first} to {len(classes) + first - 1}"
-                )
-    return SegFolder(path, maps, classes)
+    report = DataReport()
+    labels: dict[str, dict[Path, LabelFacts]] = {}
+    for split in SPLITS:
+        pairs = _pairs(path, maps, split)
+        images, labels[split] = _look(pairs, split, options.get("max_pixels", MAX_PIXELS))
+        report.refused += [*undecodable(images), *_unusable(pairs, images, labels[split])]
+        report.notes += [f"{split}: {note}" for note in turned(images)]
+    if report.refused:
+        return SegFolder(path, maps, (), (), report=report)
+    every = {file: facts for found in labels.values() for file, facts in found.items()}
+    numbering = _numbering(path, maps, every, labels["training"], options)
+    report.notes += numbering.notes
+    folder = SegFolder(path, maps, numbering.classes, numbering.values, numbering.colored, report)
+    for split, found in labels.items():
+        report.rows += _rows(folder, split, found)
+    report.refused += _unknown(folder, numbering, every)
+    return folder
+
+
+def _look(
+    pairs: list[tuple[Path, Path]], split: str, max_pixels: int
+) -> tuple[dict[Path, ImageFacts], dict[Path, LabelFacts]]:
+    with progress_bar(f"looking at images ({split})") as progress:
+        images = look_at_images([image for image, _ in pairs], max_pixels, progress)
+    with progress_bar(f"looking at label maps ({split})") as progress:
+        labels = look_at(
+            [label for _, label in pairs],
+            lambda file: label_facts(file, max_pixels),
+            pack=LabelFacts.pack,
+            unpack=LabelFacts.unpack,
+            kind=f"label maps, max_pixels={max_pixels}",
+            progress=progress,
+        )
+    return images, labels
+
+
+def _unusable(
+    pairs: list[tuple[Path, Path]], images: Mapping[Path, ImageFacts], labels: Mapping[Path, LabelFacts]
+) -> Iterator[str]:
+    """Yield sentences on label maps that cannot be read, or are not of their image's size."""
+    if wrong := [facts.problem for facts in labels.values() if facts.problem]:
+        yield f"{len(wrong):,} of {len(labels):,} label maps cannot be used: {some(wrong)}"
+    sizes = []
+    for image, label in pairs:
+        its, maps = images[image], labels[label]
+        if its.problem or maps.problem or (its.width, its.height) == (maps.width, maps.height):
+            continue
+        why = f" after turning it as its EXIF orientation {its.orientation} says" if its.orientation > 1 else ""
+        sizes.append(f"{label} has {maps.width}x{maps.height} pixels, its image {its.size}{why}")
+    if sizes:
+        yield f"{len(sizes):,} of {len(pairs):,} label maps are not of the size of the image: {some(sizes)}"
+
+
+def _numbering(
+    path: Path,
+    maps: str,
+    every: Mapping[Path, LabelFacts],
+    training: Mapping[Path, LabelFacts],
+    options: Mapping[str, Any],
+) -> Numbering:
+    kinds = {facts.colored for facts in every.values()}
+    table = read_table(path)
+    if len(kinds) > 1:
+        one = next(file for file, facts in every.items() if facts.colored)
+        raise InputError(f"--data: {one} has colors, other label maps of {path} class numbers; want one kind")
+    if kinds == {True}:
+        if not table:
+            one = next(iter(every))
+            raise InputError(f"--data: {one} is colored; want a table of the classes' colors, {' or '.join(TABLES)}")
+        return Numbering(tuple(table), tuple(table.values()), True, (f"colors of {len(table)} classes, from a table",))
+    values = {value for facts in every.values() for value in facts.values}
+    trained = {value for facts in training.values() for value in facts.values}
+    names = _class_names(path)
+    return number_classes(path, maps, values, trained, names, options, is_ade=(path / "objectInfo150.txt").is_file())
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
     file = path / "classes.txt"
     if file.is_file():
-        names = tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except ValueError as error:
+            raise InputError(f"--data: {file} is no text in UTF-8 ({error})") from error
+        names = tuple(line.strip() for line in text.splitlines() if line.strip())
         if len(set(names)) != len(names) or not names:
             raise InputError(f"--data: {file} has no line, or one twice; want a different name for each class")
+        if len(names) > 254:
+            raise InputError(f"--data: {file} has {len(names)} lines, want at most 254 classes")
         return names
     if (path / "objectInfo150.txt").is_file():
         from mmseg.datasets import ADE20KDataset
@@ -92,36 +178,51 @@ def _class_names(path: Path) -> tuple[str, ...]:
     return ()
 
 
+def _unknown(folder: SegFolder, numbering: Numbering, every: Mapping[Path, LabelFacts]) -> Iterator[str]:
+    """Yield a sentence on label maps with values that are no class and were not said to be none."""
+    known = {*folder.values, *numbering.ignored}
+    wrong = []
+    for file, facts in every.items():
+        if unknown := sorted(set(facts.values) - known):
+            if folder.colored:
+                value = unknown[0]
+                wrong.append(f"{file} has the color {value >> 16} {value >> 8 & 255} {value & 255}")
+            else:
+                wrong.append(f"{file} has the class {some(unknown)}")
+    if wrong:
+        count, first, last = len(folder.classes), min(folder.values), max(folder.values)
+        wanted = "colors in the table" if folder.colored else f"{count} classes, {first} to {last}"
+        yield f"{some(wrong)}, but there are {wanted}"
+
+
+def _rows(folder: SegFolder, split: str, labels: Mapping[Path, LabelFacts]) -> Iterator[dict[str, Any]]:
+    for name, value in zip(folder.classes, folder.values, strict=True):
+        count = sum(value in facts.values for facts in labels.values())
+        if count or len(folder.classes) <= 30:
+            yield {
+                "split": split,
+                "class": name,
+                "in maps": f"#{value:06x}" if folder.colored else str(value),
+                "images": count,
+                "of": len(labels),
+            }
+
+
 def _pairs(path: Path, maps: str, split: str) -> list[tuple[Path, Path]]:
     folders = [(path / "images" / name, path / maps / name) for name in SPLITS[split]]
     images, labels = next(((i, m) for i, m in folders if i.is_dir()), folders[0])
-    files = sorted(f for f in images.rglob("*") if f.suffix.lower() in _IMAGES) if images.is_dir() else []
+    files = [f for f in sorted(images.rglob("*")) if _is_image(f, images)] if images.is_dir() else []
     if not files:
         raise InputError(f"--data: there are no images in {images}")
     pairs = [(file, (labels / file.relative_to(images)).with_suffix(".png")) for file in files]
-    for image, label in pairs:
-        if not label.is_file():
-            raise InputError(f"--data: {image} has no label map, want {label}")
+    if absent := [f"{image} has no label map, want {label}" for image, label in pairs if not label.is_file()]:
+        raise InputError(f"--data: {some(absent)}")
+    if len({label for _, label in pairs}) < len(pairs):
+        one = next(image for i, (image, label) in enumerate(pairs) if label in [m for _, m in pairs[:i]])
+        raise InputError(f"--data: {one} shares its label map with an image of another suffix")
     return pairs
 
 
-def _highest_labels(pairs: list[tuple[Path, Path]]) -> dict[Path, int]:
-    """Return the highest class number in each label map."""
-    with ThreadPoolExecutor() as threads:
-        return dict(zip((label for _, label in pairs), threads.map(_highest_label, pairs), strict=True))
-
-
-def _highest_label(pair: tuple[Path, Path]) -> int:
-    file, map_file = pair
-    try:
-        with Image.open(file) as image, Image.open(map_file) as labels:
-            if labels.mode not in ("L", "P"):
-                raise InputError(
-                    f"--data: {map_file} is a picture of mode {labels.mode}, want one class number per pixel"
-                )
-            if labels.size != image.size:
-                raise InputError(f"--data: {map_file} has {labels.size} pixels, its image {image.size}")
-            counts = labels.histogram()
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"--data: {file} or its label map cannot be read ({error})") from error
-    return max((label for label in range(IGNORED) if counts[label]), default=0)
+def _is_image(file: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+    return not hidden and file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()

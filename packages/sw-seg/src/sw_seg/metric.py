@@ -17,10 +17,11 @@ class ClassIoUMetric(IoUMetric):
     def compute_metrics(self, results: Sequence[Any]) -> dict[str, float]:
         """Return "mIoU", "mAcc", "aAcc", then "IoU/<class>" and "Acc/<class>"."""
         areas = [sum(area) for area in zip(*results, strict=True)]
-        values = self.total_area_to_metrics(*areas, ["mIoU"])
+        with np.errstate(invalid="ignore"):
+            values = self.total_area_to_metrics(*areas, ["mIoU"])
         metrics = {
-            "mIoU": 100 * float(np.nanmean(values["IoU"])),
-            "mAcc": 100 * float(np.nanmean(values["Acc"])),
+            "mIoU": 100 * _mean(values["IoU"]),
+            "mAcc": 100 * _mean(values["Acc"]),
             "aAcc": 100 * float(values["aAcc"]),
         }
         for kind in ("IoU", "Acc"):
@@ -28,3 +29,9 @@ class ClassIoUMetric(IoUMetric):
                 if not np.isnan(value):
                     metrics[f"{kind}/{name}"] = 100 * float(value)
         return metrics
+
+
+def _mean(values: np.ndarray) -> float:
+    """Return the mean of what is defined; NaN where nothing is, without a word from NumPy."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")

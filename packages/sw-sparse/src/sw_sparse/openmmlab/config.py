@@ -6,11 +6,14 @@ import difflib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sw_models.errors import InputError
 from sw_sparse.openmmlab.run_config import find_run_config, read_data, read_run_config
 from sw_sparse.openmmlab.task import Task
+
+if TYPE_CHECKING:
+    from sw_sparse.openmmlab.data_report import DataReport
 
 SYNTHETIC = "SYNTHETIC"  # what a configuration says for data_root where it trains on the sample
 
@@ -96,6 +99,7 @@ def load_config(task: Task, config: str, options: Sequence[str] = (), data: Path
     from mmengine.config import Config
 
     from sw_sparse.openmmlab.config_options import parse_options
+    from sw_sparse.openmmlab.data_report import print_report
 
     try:
         if content is None and path.suffix != ".py":
@@ -109,17 +113,19 @@ def load_config(task: Task, config: str, options: Sequence[str] = (), data: Path
     if "model" not in cfg:
         raise InputError(f"config: {path} has no model, want a configuration of {task.command}")
     if data is not None:
-        use_data(task, cfg, data)
+        about_data = [option for option in options if option.startswith("data_options.")]
+        cfg.merge_from_dict(parse_options(about_data, cfg))
+        print_report(use_data(task, cfg, data), stderr=True)
     cfg.merge_from_dict(parse_options(options, cfg))
     return cfg
 
 
-def use_data(task: Task, cfg: Any, folder: Path) -> None:
-    """Let a configuration read a data folder."""
+def use_data(task: Task, cfg: Any, folder: Path) -> DataReport:
+    """Let a configuration read a data folder, and return what is in it."""
     if not folder.is_dir():
         raise InputError(f"--data: no folder {folder}")
     cfg.data_root = str(folder.resolve())
-    task.adapt_to_data(cfg, folder.resolve())
+    return task.adapt_to_data(cfg, folder.resolve())
 
 
 def register(task: Task) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+    from PIL import Image
     from torch import nn
 
     from sw_models.sources import Source
+    from sw_sparse.openmmlab.data_report import DataReport
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,11 @@ class Task:
         default_config: the configuration that is taken for somebody's own data.
         sample: draws the synthetic sample data set into a folder that does not exist yet.
         adapt_to_data: ``(config, folder)``: lets all data loaders and evaluators of the configuration read the folder
-            and gives its heads the folder's classes. Raises ``InputError`` for what is not as wanted.
+            and gives its heads the folder's classes; returns what was found. Raises ``InputError`` for what is not as
+            wanted.
+        config_for: ``(folder)``: the name of the configuration for somebody's own data, by what is in it.
+        check: ``(folder, options)``: looks at all of a data folder and returns a ``DataReport``, and a function that
+            draws a contact sheet. The options are the configuration's ``data_options``.
         predict: ``(model, sources, folder)``: writes what the model sees in images and videos into the existing, empty
             folder and yields a JSON-ready record per image, with "image", and with "error" where it cannot be read.
             ``model.cfg`` is the configuration, ``model.dataset_meta`` has the classes and the palette.
@@ -46,7 +52,9 @@ class Task:
     sample_config: str
     default_config: str
     sample: Callable[[Path], None]
-    adapt_to_data: Callable[[Config, Path], None]
+    adapt_to_data: Callable[[Config, Path], DataReport]
+    config_for: Callable[[Path], str]
+    check: Callable[[Path, Mapping[str, Any]], tuple[DataReport, Callable[[], Image.Image]]]
     predict: Callable[[nn.Module, Sequence[Source], Path], Iterator[dict[str, Any]]]
     complexity: Callable[[nn.Module, tuple[int, int]], list[dict[str, Any]]]
     complexity_size: tuple[int, int]

@@ -3,6 +3,8 @@
 custom_imports = dict(imports=["sw_det.registration"], allow_failed_imports=False)
 default_scope = "mmdet"
 
+data_options = dict(max_pixels=100_000_000)  # how a folder of --data is read
+
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),

@@ -3,6 +3,8 @@
 custom_imports = dict(imports=["sw_seg.registration"], allow_failed_imports=False)
 default_scope = "mmseg"
 
+data_options = dict(max_pixels=100_000_000, zero="auto", white="auto")  # how a folder of --data is read
+
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),

@@ -1,17 +1,17 @@
-"""The program that all tasks share, a command per file: train, test, predict, flops, show-config, export, convert."""
+"""The program that all tasks share, with a file for each command."""
 
 from __future__ import annotations
 
 import typer
 
 from sw_models.console import program
-from sw_sparse.openmmlab.app import convert, export, flops, predict, show_config, test, train
+from sw_sparse.openmmlab.app import check, convert, export, flops, predict, show_config, test, train
 from sw_sparse.openmmlab.task import Task
 
 
 def build_app(task: Task) -> typer.Typer:
     """Return the program of a task."""
     app = program(task.command, task.summary)
-    for command in (train, test, predict, flops, show_config, export, convert):
+    for command in (check, train, test, predict, flops, show_config, export, convert):
         command.add_to(app, task)
     return app

@@ -43,7 +43,7 @@ def add_to(app: typer.Typer, task: Task) -> None:
         as_json: JsonOption = False,
     ) -> None:
         """Train; without arguments, a small model on drawn shapes. A killed run continues when started again."""
-        name = config or (task.default_config if data else task.sample_config)
+        name = config or (task.config_for(data) if data else task.sample_config)
         cfg = load_config(task, name, options or (), data)
         from sw_sparse.openmmlab import settings
         from sw_sparse.openmmlab.runner import train as run_training

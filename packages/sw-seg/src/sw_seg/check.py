@@ -1,0 +1,51 @@
+"""``sw-seg check``: a data folder looked at whole, and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sw_models.sources import read_image
+from sw_seg.folder import SPLITS, SegFolder, look_at_folder
+from sw_seg.labels import read_values
+from sw_sparse.openmmlab.data_report import DataReport, cell_scale, contact_sheet, spread_out
+
+_SHOWN = 9  # images of each split, each beside its label map
+_NO_CLASS = (255, 255, 255)
+
+
+def check(data: Path, options: Mapping[str, Any]) -> tuple[DataReport, Callable[[], Image.Image]]:
+    """Return what is in a data folder, and a function that draws some of it.
+
+    Raises:
+        InputError: the layout is not as wanted, or the classes are not clear.
+    """
+    folder = look_at_folder(data, options)
+    title = f"{data.name}: images and their labels as they are trained on; white is no class"
+    return folder.report, lambda: contact_sheet(_cells(folder), title)
+
+
+def config_for(data: Path) -> str:
+    """Return the configuration for somebody's own data."""
+    return "upernet_nano"
+
+
+def _cells(folder: SegFolder) -> Iterator[tuple[str, Image.Image]]:
+    for split in SPLITS:
+        for image_file, label_file in spread_out(folder.pairs(split), _SHOWN):
+            image = Image.fromarray(read_image(image_file))
+            scale = cell_scale(*image.size)
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            values = read_values(label_file)
+            colors = np.full((*values.shape, 3), _NO_CLASS, dtype=np.uint8)
+            names = []
+            for name, value, color in zip(folder.classes, folder.values, folder.palette, strict=True):
+                if (here := values == value).any():
+                    colors[here] = color
+                    names.append(name)
+            yield f"{split}: {image_file.name}", image.resize(size, Image.Resampling.BILINEAR)
+            yield ", ".join(names) or "no class", Image.fromarray(colors).resize(size, Image.Resampling.NEAREST)

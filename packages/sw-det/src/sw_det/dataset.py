@@ -100,8 +100,11 @@ def look_at_folder(data: Path, options: Mapping[str, Any]) -> CocoFolder:
         with progress_bar(f"looking at images ({name})") as progress:
             facts = look_at_images(list(paths), options.get("max_pixels", MAX_PIXELS), progress)
         report.refused += [f"{split.annotations}: {one}" for one in chain(undecodable(facts), _sizes(paths, facts))]
-        report.notes += [f"{name}: {one}" for one in chain(left_out_sentences(found), turned(facts), _notes(found))]
-        report.rows.append(_row(data, name, split, found))
+        where = [f"annotations in {split.annotations.relative_to(data)}, images in {split.images.relative_to(data)}/"]
+        report.notes += [
+            f"{name}: {one}" for one in chain(where, left_out_sentences(found), turned(facts), _notes(found))
+        ]
+        report.rows.append(_row(name, found))
     return CocoFolder(splits, annotations, report)
 
 
@@ -215,12 +218,10 @@ def _notes(found: Annotations) -> Iterator[str]:
         yield f"{found.mended:,} annotations had no area, which was computed"
 
 
-def _row(data: Path, name: str, split: Split, found: Annotations) -> dict[str, Any]:
+def _row(name: str, found: Annotations) -> dict[str, Any]:
     used = len(found.content["annotations"])
     return {
         "split": name,
-        "annotations in": str(split.annotations.relative_to(data)),
-        "images in": str(split.images.relative_to(data)),
         "images": len(found.content["images"]),
         "classes": len(found.classes),
         "objects": found.objects,

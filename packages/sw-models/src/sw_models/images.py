@@ -21,7 +21,7 @@ from PIL import Image
 from sw_models.files import write_atomically
 
 MAX_PIXELS = 100_000_000  # of one image: a file of a few kilobytes can hold far more
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError)  # what Pillow raises
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError, Image.DecompressionBombError)
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # which Pillow and OpenCV both read
 MEMORY_FORMAT = 1  # of the file in which facts are remembered
 

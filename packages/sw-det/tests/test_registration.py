@@ -8,16 +8,23 @@ import sys
 import pytest
 
 BUILD = """
-from mmengine.registry import MODELS, DATASETS, HOOKS, init_default_scope
-init_default_scope("mmdet")
-for registry, name in ((MODELS, "ShiftwiseBackbone"), (DATASETS, "QuietCocoDataset"), (HOOKS, "SparsifierHook")):
-    assert registry.get(name), name
+from mmengine.registry import MODELS, DATASETS, HOOKS
+for root, name in ((MODELS, "ShiftwiseBackbone"), (DATASETS, "QuietCocoDataset"), (HOOKS, "SparsifierHook")):
+    with root.switch_scope_and_registry("mmdet") as registry:
+        assert registry.get(name), name
 """
 
 
 @pytest.mark.parametrize(
     "imports",
-    ["import sw_det, mmengine", "import mmengine, sw_det", "import sw_det, mmdet.apis", "import sw_det, mmcv"],
+    [
+        "import sw_det, mmengine",
+        "import mmengine, sw_det",
+        "import sw_det, mmdet.apis",
+        "import sw_det.registration, mmdet.apis",
+        "import sw_det, mmcv",
+        "import mmcv, mmdet, sw_det",
+    ],
 )
 def test_classes_are_registered_whatever_was_imported_before(imports: str) -> None:
     done = subprocess.run([sys.executable, "-c", imports + BUILD], capture_output=True, text=True)

@@ -8,16 +8,23 @@ import sys
 import pytest
 
 BUILD = """
-from mmengine.registry import MODELS, DATASETS, HOOKS, init_default_scope
-init_default_scope("mmseg")
-for registry, name in ((MODELS, "ShiftwiseBackbone"), (DATASETS, "SegFolderDataset"), (HOOKS, "SparsifierHook")):
-    assert registry.get(name), name
+from mmengine.registry import MODELS, DATASETS, HOOKS
+for root, name in ((MODELS, "ShiftwiseBackbone"), (DATASETS, "SegFolderDataset"), (HOOKS, "SparsifierHook")):
+    with root.switch_scope_and_registry("mmseg") as registry:
+        assert registry.get(name), name
 """
 
 
 @pytest.mark.parametrize(
     "imports",
-    ["import sw_seg, mmengine", "import mmengine, sw_seg", "import sw_seg, mmseg.apis", "import sw_seg, mmcv"],
+    [
+        "import sw_seg, mmengine",
+        "import mmengine, sw_seg",
+        "import sw_seg, mmseg.apis",
+        "import sw_seg.registration, mmseg.apis",
+        "import sw_seg, mmcv",
+        "import mmcv, mmseg, sw_seg",
+    ],
 )
 def test_classes_are_registered_whatever_was_imported_before(imports: str) -> None:
     done = subprocess.run([sys.executable, "-c", imports + BUILD], capture_output=True, text=True)

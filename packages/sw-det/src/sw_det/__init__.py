@@ -7,7 +7,7 @@ Three lines use a trained detector::
     detector = Detector("runs/mask_rcnn_nano_shapes")
     detections = detector("image.jpg")
 
-Imported before MMEngine or after it, as by a configuration of MMDetection that says ``custom_imports =
+Imported before MMDetection or after it, as by a configuration that says ``custom_imports =
 dict(imports=["sw_det"])``, it registers everything that configurations name; ``--help`` does not wait for that.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Detections", "Detector", "__version__"]
 __version__ = version("sw-det")
 
-import_after("mmengine", "sw_det.registration")
+import_after("mmdet", "sw_det.registration")
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ Three lines use a trained segmenter::
     segmenter = Segmenter("runs/upernet_nano_shapes")
     segmentation = segmenter("image.jpg")
 
-Imported before MMEngine or after it, as by a configuration of MMSegmentation that says ``custom_imports =
+Imported before MMSegmentation or after it, as by a configuration that says ``custom_imports =
 dict(imports=["sw_seg"])``, it registers everything that configurations name; ``--help`` does not wait for that.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Segmentation", "Segmenter", "__version__"]
 __version__ = version("sw-seg")
 
-import_after("mmengine", "sw_seg.registration")
+import_after("mmseg", "sw_seg.registration")
 
 
 def __getattr__(name: str) -> Any:

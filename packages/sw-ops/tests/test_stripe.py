@@ -183,7 +183,7 @@ def test_autocast_computes_in_its_dtype(backend: str) -> None:
         (
             {"horizontal": torch.zeros(3, 2, 9), "vertical": torch.zeros(3, 9, 2)},
             ValueError,
-            r"horizontal: got shape \(3, 2, 9\), want \[C, k, L\] with an odd k <= L",
+            r"horizontal: got k = 2, L = 9, want \[C, k, L\] with an odd k <= L",
         ),
     ],
 )

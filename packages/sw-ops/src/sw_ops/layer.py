@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sw_ops.assembly import Stripes, assemble_stripes
+from sw_ops.constants import ConstantTensors
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 from sw_ops.table import ChannelSplit, ShiftTable, slot_count
 
@@ -33,7 +34,7 @@ def shiftwise_conv2d(
     return stripe_conv2d(x, *assemble_stripes(weight, table), anchor=table.kernel_size // 2, exact=exact)
 
 
-class ShiftwiseConv2d(nn.Module):
+class ShiftwiseConv2d(ConstantTensors):
     """Shift-wise convolution: the effect of a large depthwise kernel from small ones (arXiv 2401.12736, section 3).
 
     ``[B, C, H, W] -> [B, C, H, W]``. The "rep" channels pass through the operator; each of its three maps has a batch
@@ -96,12 +97,13 @@ class ShiftwiseConv2d(nn.Module):
         self.norm_horizontal = nn.BatchNorm2d(rep, device=device, dtype=dtype)
         self.norm_vertical = nn.BatchNorm2d(rep, device=device, dtype=dtype)
         self.norm_identity = nn.BatchNorm2d(rep, device=device, dtype=dtype)
-        # Copies: layers may be given one table, but buffers that share memory cannot be saved as safetensors.
-        self.register_buffer("slots_horizontal", table.horizontal.to(device, copy=True))
-        self.register_buffer("slots_vertical", table.vertical.to(device, copy=True))
-        self.register_buffer("slots_identity", table.identity.to(device, copy=True))
-        self.register_buffer("rep_channels", split.rep.to(device, copy=True))
-        self.register_buffer("ghost_channels", split.ghost.to(device, copy=True))
+        self.set_constants(
+            slots_horizontal=table.horizontal,
+            slots_vertical=table.vertical,
+            slots_identity=table.identity,
+            rep_channels=split.rep,
+            ghost_channels=split.ghost,
+        )
         self.reset_parameters()
 
     slots_horizontal: Tensor
@@ -112,15 +114,18 @@ class ShiftwiseConv2d(nn.Module):
     exact = False  # of layers that were pickled before there was a choice
 
     def reset_parameters(self) -> None:
-        """Draw the small kernels from N(0, 0.02) cut at 2, and start the norms as identities."""
+        """Draw the small kernels from N(0, 0.02), start the norms as identities, restore the tables."""
         for weight in self.weights:
-            nn.init.trunc_normal_(weight, std=0.02)
+            with torch.no_grad():  # 16-bit weights are drawn in float32: 8 bits are few for a uniform number
+                drawn = torch.empty_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+                weight.copy_(drawn.normal_(0, 0.02))
+        self.reset_constants()
         for norm in self._norms:
             norm.reset_parameters()
 
     @property
     def table(self) -> ShiftTable:
-        """The shuffles that the buffers hold."""
+        """The shuffles that the layer holds."""
         slots = (self.slots_horizontal, self.slots_vertical, self.slots_identity)
         return ShiftTable(self.kernel_size, self.small_kernel, *slots)
 
@@ -186,7 +191,7 @@ class ShiftwiseConv2d(nn.Module):
         )
 
 
-class FusedShiftwiseConv2d(nn.Module):
+class FusedShiftwiseConv2d(ConstantTensors):
     """A shift-wise layer for inference; :meth:`ShiftwiseConv2d.fuse` makes it.
 
     Constructed directly it holds zeros, ready for ``load_state_dict``. Arguments as for :class:`ShiftwiseConv2d`.
@@ -213,8 +218,13 @@ class FusedShiftwiseConv2d(nn.Module):
         self.horizontal = nn.Parameter(torch.zeros(rep, small_kernel, length, device=device, dtype=dtype))
         self.vertical = nn.Parameter(torch.zeros(rep, length, small_kernel, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(rep, device=device, dtype=dtype))
-        self.register_buffer("rep_channels", split.rep.to(device, copy=True))
-        self.register_buffer("ghost_channels", split.ghost.to(device, copy=True))
+        self.set_constants(rep_channels=split.rep, ghost_channels=split.ghost)
+
+    def reset_parameters(self) -> None:
+        """Make the layer what it was constructed as: stripes of zeros, and its channels."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+        self.reset_constants()
 
     rep_channels: Tensor
     ghost_channels: Tensor

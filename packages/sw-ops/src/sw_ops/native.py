@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sw_ops.arguments import check_kernels, check_maps, check_stripe
 from sw_ops.backend import _C
 
 _SCALARS = {
@@ -21,6 +22,8 @@ def forward(
     x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int, exact: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the maps ``h, v, s``; see :func:`sw_ops.stripe_conv2d`."""
+    check_maps(x=x)
+    check_kernels(x, horizontal, vertical, anchor, square=square)
     h, v, s = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
     kernels = [t.contiguous() for t in (horizontal, vertical, square)]
     _run("stripe_forward", x, kernels[0], anchor, exact, _map(x), _addresses(kernels), _map(h), _map(v), _map(s))
@@ -29,6 +32,8 @@ def forward(
 
 def fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, exact: bool = False) -> Tensor:
     """Return ``h + v + bias``; see :func:`sw_ops.stripe_conv2d_fused`."""
+    check_maps(x=x)
+    check_kernels(x, horizontal, vertical, anchor, bias=bias)
     y = torch.empty_like(x)
     kernels, bias = [horizontal.contiguous(), vertical.contiguous()], bias.contiguous()
     _run("stripe_fused", x, kernels[0], anchor, exact, _map(x), [*_addresses(kernels), 0], bias.data_ptr(), _map(y))
@@ -46,6 +51,8 @@ def input_grad(
     exact: bool = False,
 ) -> Tensor:
     """Return the gradient to ``x``: the transposed convolutions of the three upstream maps, summed."""
+    check_maps(grad_h=grad_h, grad_v=grad_v, grad_s=grad_s)
+    check_kernels(grad_h, horizontal, vertical, anchor, square=square)
     grad_x = torch.empty_like(grad_h)
     kernels = [t.contiguous() for t in (horizontal, vertical, square)]
     maps = (_map(grad_h), _map(grad_v), _map(grad_s))
@@ -64,6 +71,8 @@ def weight_grad(
     exact: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients to the kernels: the correlation of ``x`` with each upstream map."""
+    check_maps(x=x, grad_h=grad_h, grad_v=grad_v, grad_s=grad_s)
+    check_stripe(length, thickness, anchor)
     channels = x.shape[1]
     grads = (
         x.new_empty(channels, thickness, length),

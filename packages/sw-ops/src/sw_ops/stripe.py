@@ -8,12 +8,16 @@ Where there is none for a device or dtype, the same convolutions run as PyTorch'
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils.flop_counter import register_flop_formula
 
 from sw_ops import native, reference
+from sw_ops.arguments import check_kernels, check_maps, check_stripe
 from sw_ops.backend import serving_backend
 
 
@@ -39,13 +43,9 @@ def stripe_conv2d(
         computed in the autocast dtype, with sums in float32.
     """
     x, horizontal, vertical, square = _prepared(x, horizontal, vertical, square)
-    _check(x, horizontal, vertical, anchor)
-    if square.shape != (x.shape[1], horizontal.shape[1], horizontal.shape[1]):
-        raise ValueError(
-            f"square: got shape {tuple(square.shape)}, want"
-            f" {(x.shape[1], horizontal.shape[1], horizontal.shape[1])} as horizontal and x"
-        )
-    if serving_backend(x.device, x.dtype) == "torch":
+    check_maps(x=x)
+    if _served_by_pytorch(x):
+        check_kernels(x, horizontal, vertical, anchor, square=square)
         return reference.stripe_conv2d(x, horizontal, vertical, square, anchor)
     return _forward(x, horizontal, vertical, square, anchor, exact)
 
@@ -69,43 +69,32 @@ def stripe_conv2d_fused(
         ``[B, C, H, W]`` in the dtype and memory format of ``x``.
     """
     x, horizontal, vertical, bias = _prepared(x, horizontal, vertical, bias)
-    _check(x, horizontal, vertical, anchor)
-    if bias.shape != x.shape[1:2]:
-        raise ValueError(f"bias: got shape {tuple(bias.shape)}, want {(x.shape[1],)}, one per channel of x")
-    if serving_backend(x.device, x.dtype) == "torch":
+    check_maps(x=x)
+    if _served_by_pytorch(x):
+        check_kernels(x, horizontal, vertical, anchor, bias=bias)
         return reference.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor)
     return _fused(x, horizontal, vertical, bias, anchor, exact)
 
 
 def _prepared(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """Cast to the autocast dtype where autocast is on, as PyTorch's own convolutions do."""
+    """Cast to the autocast dtype where autocast is on, as PyTorch's own convolutions do; float64 is left alone."""
     device = x.device.type
     if device != "meta" and torch.is_autocast_enabled(device) and x.is_floating_point():
         dtype = torch.get_autocast_dtype(device)
-        return (x.to(dtype), *(t.to(dtype) for t in others))
+        return tuple(t if t.dtype == torch.float64 else t.to(dtype) for t in (x, *others))
     return (x, *others)
 
 
-def _check(x: Tensor, horizontal: Tensor, vertical: Tensor, anchor: int) -> None:
-    shape, wide, tall, dtype, device = x.shape, horizontal.shape, vertical.shape, x.dtype, x.device
-    if len(shape) != 4:
-        raise ValueError(f"x: got shape {tuple(shape)}, want [batch, channels, height, width]")
-    if not dtype.is_floating_point:
-        raise TypeError(f"x: got {dtype}, want a floating-point tensor")
-    if len(wide) != 3 or wide[0] != shape[1]:
-        raise ValueError(f"horizontal: got shape {tuple(wide)}, want [{shape[1]}, k, L] as x has channels")
-    channels, thickness, length = wide
-    if tall != (channels, length, thickness):
-        raise ValueError(
-            f"vertical: got shape {tuple(tall)}, want {(channels, length, thickness)}, horizontal transposed"
-        )
-    if thickness % 2 == 0 or thickness > length:
-        raise ValueError(f"horizontal: got shape {tuple(wide)}, want [C, k, L] with an odd k <= L")
-    if not 0 <= anchor < length:
-        raise ValueError(f"anchor: got {anchor}, want one of the {length} taps of the stripe")
-    for name, kernel in (("horizontal", horizontal), ("vertical", vertical)):
-        if kernel.dtype != dtype or kernel.device != device:
-            raise TypeError(f"{name}: got {kernel.dtype} on {kernel.device}, want {dtype} on {device} as x is")
+def _served_by_pytorch(x: Tensor) -> bool:
+    """Tell whether the PyTorch form computes: where no kernel is, and under the transforms of ``torch.func``.
+
+    A kernel that was compiled knows nothing of a tangent: forward-mode differentiation would give 0 without a word.
+    """
+    if serving_backend(x.device, x.dtype) == "torch":
+        return True
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 # --- gradients -------------------------------------------------------------------------------------------------------
@@ -180,6 +169,8 @@ def _backward_fused(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 def _fake_forward(
     x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int, exact: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
+    check_maps(x=x)
+    check_kernels(x, horizontal, vertical, anchor, square=square)
     return torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
 
 
@@ -193,6 +184,8 @@ def _fake_input_grad(
     anchor: int,
     exact: bool = False,
 ) -> Tensor:
+    check_maps(grad_h=grad_h, grad_v=grad_v, grad_s=grad_s)
+    check_kernels(grad_h, horizontal, vertical, anchor, square=square)
     return torch.empty_like(grad_h)
 
 
@@ -206,6 +199,8 @@ def _fake_weight_grad(
     anchor: int,
     exact: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    check_maps(x=x, grad_h=grad_h, grad_v=grad_v, grad_s=grad_s)
+    check_stripe(length, thickness, anchor)
     channels = x.shape[1]
     return (
         x.new_empty(channels, thickness, length),
@@ -217,6 +212,8 @@ def _fake_weight_grad(
 def _fake_fused(
     x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, exact: bool = False
 ) -> Tensor:
+    check_maps(x=x)
+    check_kernels(x, horizontal, vertical, anchor, bias=bias)
     return torch.empty_like(x)
 
 
@@ -241,3 +238,27 @@ _weight_grad = _operator(
     "stripe_conv2d_weight_grad", native.weight_grad, _fake_weight_grad, _save_weight_grad, _backward_weight_grad
 )
 _fused = _operator("stripe_conv2d_fused", native.fused, _fake_fused, _save_fused, _backward_fused)
+
+
+# --- operations, for torch.utils.flop_counter ------------------------------------------------------------------------
+# A multiply-add of the plain sum counts as two, as it does for PyTorch's convolutions.
+
+
+@register_flop_formula(torch.ops.sw_ops.stripe_conv2d)
+def _count_forward(x: Any, horizontal: Any, *rest: Any, **kwargs: Any) -> int:
+    return 2 * prod(x) * (2 * horizontal[1] * horizontal[2] + horizontal[1] ** 2)
+
+
+@register_flop_formula(torch.ops.sw_ops.stripe_conv2d_input_grad)
+def _count_input_grad(grad_h: Any, grad_v: Any, grad_s: Any, horizontal: Any, *rest: Any, **kwargs: Any) -> int:
+    return _count_forward(grad_h, horizontal)
+
+
+@register_flop_formula(torch.ops.sw_ops.stripe_conv2d_weight_grad)
+def _count_weight_grad(x: Any, *rest: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    return _count_forward(x, out_shape[0])
+
+
+@register_flop_formula(torch.ops.sw_ops.stripe_conv2d_fused)
+def _count_fused(x: Any, horizontal: Any, *rest: Any, **kwargs: Any) -> int:
+    return 2 * prod(x) * 2 * horizontal[1] * horizontal[2]

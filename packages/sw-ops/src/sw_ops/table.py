@@ -12,7 +12,9 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 PUBLISHED_SEED = 123
 
@@ -93,8 +95,8 @@ class ShiftTable:
         cls, channels: int, kernel_size: int, small_kernel: int, n_rep: int, seed: int = PUBLISHED_SEED
     ) -> ShiftTable:
         """Draw the tables from a generator of their own; the default seed gives the published ones bit for bit."""
-        horizontal, vertical, identity = _shuffles(channels, slot_count(kernel_size, small_kernel), n_rep, seed)
-        return cls(kernel_size, small_kernel, horizontal.clone(), vertical.clone(), identity.clone())
+        drawn = _shuffles(channels, slot_count(kernel_size, small_kernel), n_rep, seed)
+        return cls(kernel_size, small_kernel, *(torch.from_numpy(table.copy()) for table in drawn))
 
     def to(self, device: torch.device | str) -> ShiftTable:
         """Return the table on another device."""
@@ -168,15 +170,20 @@ class ChannelSplit:
 
 
 @lru_cache(maxsize=64)
-def _shuffles(channels: int, slots: int, n_rep: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw horizontal, vertical and identity tables in the published order."""
-    with torch.device("cpu"):  # a surrounding torch.device("meta") or ("cuda") must not change the draw
+def _shuffles(channels: int, slots: int, n_rep: int, seed: int) -> tuple[NDArray[np.int32], ...]:
+    """Draw horizontal, vertical and identity tables in the published order.
+
+    They are arrays: a tensor that is made under a mode of torch's (FakeTensorMode) is of no use after it.
+    """
+    # A surrounding torch.device("meta") or ("cuda"), or a mode, must not change the draw.
+    with _disable_current_modes(), torch.device("cpu"):
         generator = torch.Generator().manual_seed(seed)
 
-        def permutations() -> Tensor:
+        def permutations() -> NDArray[np.int32]:
             drawn = [torch.randperm(slots, generator=generator) for _ in range(n_rep * channels)]
-            return torch.stack(drawn).reshape(n_rep, channels, slots).transpose(0, 1).to(torch.int32).contiguous()
+            tables = torch.stack(drawn).reshape(n_rep, channels, slots).transpose(0, 1)
+            return np.ascontiguousarray(tables.numpy(), dtype=np.int32)
 
         horizontal, vertical = permutations(), permutations()
         drawn = [torch.randint(0, slots, [channels], generator=generator) for _ in range(n_rep)]
-        return horizontal, vertical, torch.stack(drawn, dim=1).to(torch.int32)
+        return horizontal, vertical, np.ascontiguousarray(torch.stack(drawn, dim=1).numpy(), dtype=np.int32)

@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from sw_sparse.openmmlab.data_report import DataReport
 from sw_sparse.openmmlab.task import Task
 
 CONFIG = """
@@ -36,6 +38,7 @@ randomness = dict(seed=0)
 def adapt_to_data(cfg, folder):
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         cfg[name].dataset.data_root = str(folder)
+    return DataReport()
 
 
 def predict(model, images, folder):
@@ -64,6 +67,8 @@ def task(tmp_path, monkeypatch):
         default_config="toy",
         sample=lambda folder: folder.mkdir(parents=True),
         adapt_to_data=adapt_to_data,
+        config_for=lambda folder: "toy",
+        check=lambda folder, options: (DataReport(), lambda: Image.new("RGB", (8, 8))),
         predict=predict,
         complexity=lambda model, size: [
             {"part": "all", "parameters": 1000, "MACs": size[0] * size[1], "MACs, fused": 1}

@@ -74,7 +74,10 @@ def by_epoch(cfg):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("loop", [lambda cfg: None, by_epoch], ids=["by iteration", "by epoch"])
 def test_random_numbers_go_on_where_they_were(task, tmp_path, workers, loop):
-    """Data are shuffled and changed at random, and neurons dropped; the run is stopped after each iteration."""
+    """Data are shuffled and changed at random, and neurons dropped.
+
+    A run is stopped after each iteration and each validation, and is compared with runs that were not.
+    """
     random = (f"train_dataloader.num_workers={workers}", "train_dataloader.dataset.noise=0.5", "model.dropout=0.5")
     cfg = load_config(task, "toy_sample", (*random, "train_dataloader.dataset.length=7"))
     cfg.train_dataloader.sampler.shuffle = True
@@ -86,7 +89,7 @@ def test_random_numbers_go_on_where_they_were(task, tmp_path, workers, loop):
         for _ in range(5):
             with pytest.raises(Interrupted, match="give the same command again"):
                 experiment.train(task, cfg, tmp_path / "broken")
-    assert torch.load(tmp_path / "broken/interrupted.pth", weights_only=True)["meta"]["iter"] == 5
+    assert (tmp_path / "broken/interrupted.pth").exists()
     experiment.train(task, cfg, tmp_path / "broken")
     assert not (tmp_path / "broken/interrupted.pth").exists()
     whole, again, broken = (weights(tmp_path / name / "iter_6.pth") for name in ("whole", "again", "broken"))
@@ -99,6 +102,7 @@ def test_a_signal_ends_a_run_after_its_iteration(task, tmp_path):
     hook = {"type": "InterruptHook", "after": 3, "signal": int(signal.SIGTERM)}
     cfg = load_config(task, "toy_sample")
     cfg.custom_hooks = [hook]
+    cfg.train_dataloader.update(num_workers=1, persistent_workers=True)
     with pytest.raises(Interrupted, match=r"stopped by SIGTERM after iteration 3 of 6"):
         experiment.train(task, cfg, tmp_path / "run")
     assert signal.getsignal(signal.SIGTERM) is before

@@ -40,14 +40,15 @@ def find_checkpoint(folder: Path) -> Path:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the checkpoint of the last iteration that can be read, naming those that cannot."""
-    found: list[tuple[int, Path]] = []
+    found: list[tuple[int, int, Path]] = []  # of one iteration, that which has ended the epoch
     for path in sorted(folder.glob("*.pth")):
         if re.fullmatch(r"(iter|epoch)_\d+", path.stem) or path.name == INTERRUPTED:
             try:
-                found.append((int(read_checkpoint(path)["meta"]["iter"]), path))
+                meta = read_checkpoint(path)["meta"]
+                found.append((int(meta["iter"]), int(meta["epoch"]), path))
             except (InputError, KeyError, TypeError) as error:
                 logging.getLogger(__name__).warning("%s: %s; passed over", path.name, error)
-    return max(found)[1] if found else None
+    return max(found)[-1] if found else None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -38,3 +38,17 @@ class StopRequest:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def start_worker(prepare: Callable[[int], object] | None, number: int) -> None:
+    """Let a process that loads data outlive SIGTERM, which schedulers send to all processes of a program at once.
+
+    It ends when the training process does.
+
+    Args:
+        prepare: what else is to be done in it.
+        number: of the worker.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if prepare is not None:
+        prepare(number)

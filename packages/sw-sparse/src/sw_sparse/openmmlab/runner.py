@@ -8,12 +8,14 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from sw_models.errors import InputError
 from sw_sparse.openmmlab.checkpoint import (
@@ -25,7 +27,7 @@ from sw_sparse.openmmlab.checkpoint import (
 )
 from sw_sparse.openmmlab.config import SYNTHETIC, use_data
 from sw_sparse.openmmlab.hooks import CurvesHook, PlainCheckpointHook, ProgressHook, ResumableHook
-from sw_sparse.openmmlab.interrupt import StopRequest
+from sw_sparse.openmmlab.interrupt import StopRequest, start_worker
 from sw_sparse.openmmlab.resumable import resumable
 from sw_sparse.openmmlab.run_config import NAME, find_run_config, read_data, write_run_config
 from sw_sparse.openmmlab.settings import join_processes, settle
@@ -146,6 +148,13 @@ class _Runner(Runner):
     """
 
     done = done_epochs = 0
+
+    @staticmethod
+    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader[Any]:
+        """Build a data loader whose processes leave SIGTERM to the one that trains."""
+        loader = Runner.build_dataloader(*args, **kwargs)
+        loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
+        return loader
 
     def build_train_loop(self, loop: Any) -> Any:
         """Build the loop around a data loader that starts where the training stands."""

@@ -79,6 +79,7 @@ def settle(cfg: Any) -> Any:
     cfg.custom_hooks = [hook for hook in cfg.get("custom_hooks", []) if hook["type"] not in _IN_EVERY_RUN]
     logs = [{"type": "LocalVisBackend"}, {"type": "TensorboardVisBackend"}]
     cfg.visualizer = {"type": "Visualizer", **cfg.get("visualizer", {}), "vis_backends": logs}
+    cfg.visualizer.pop("name", None)  # by which a second run of a process would find that of the first, and its folder
     if "base_batch_size" in cfg.get("auto_scale_lr", {}):
         cfg.auto_scale_lr.enable = True
     cfg.launcher = "pytorch" if "LOCAL_RANK" in os.environ else "none"

@@ -1,3 +1,5 @@
+import multiprocessing
+import os
 import random
 import signal
 
@@ -70,4 +72,6 @@ class InterruptHook(Hook):
             return
         if self.signal is None:
             raise KeyboardInterrupt
+        for worker in multiprocessing.active_children():  # as schedulers do
+            os.kill(worker.pid, self.signal)
         signal.raise_signal(self.signal)

@@ -1,0 +1,75 @@
+"""What every stripe operator checks before anything is read from memory."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def check_maps(**maps: Tensor) -> None:
+    """Check that all maps are ``[B, C, H, W]``, floating point, and alike in shape, dtype and device.
+
+    Raises:
+        ValueError: for a shape.
+        TypeError: for a dtype or device.
+    """
+    (first, like), *others = maps.items()
+    shape, dtype = like.shape, like.dtype
+    if len(shape) != 4:
+        raise ValueError(f"{first}: got shape {tuple(shape)}, want [batch, channels, height, width]")
+    if not dtype.is_floating_point:
+        raise TypeError(f"{first}: got {dtype}, want a floating-point tensor")
+    for name, tensor in others:
+        if tensor.shape != shape:
+            raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, want {tuple(shape)} as {first} has")
+        _check_alike(name, tensor, first, like)
+
+
+def check_kernels(
+    x: Tensor,
+    horizontal: Tensor,
+    vertical: Tensor,
+    anchor: int,
+    square: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> None:
+    """Check kernels, and a bias where there is one, against the map ``x`` that they meet.
+
+    Raises:
+        ValueError: for a shape or the anchor.
+        TypeError: for a dtype or device that is not that of ``x``.
+    """
+    channels, wide = x.shape[1], horizontal.shape
+    if len(wide) != 3 or wide[0] != channels:
+        raise ValueError(f"horizontal: got shape {tuple(wide)}, want [{channels}, k, L] as x has channels")
+    _, thickness, length = wide
+    wanted = {
+        "vertical": (vertical, (channels, length, thickness)),
+        "square": (square, (channels, thickness, thickness)),
+        "bias": (bias, (channels,)),
+    }
+    _check_alike("horizontal", horizontal, "x", x)
+    for name, (tensor, shape) in wanted.items():
+        if tensor is None:
+            continue
+        if tensor.shape != shape:
+            raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, want {shape} as x and horizontal have it")
+        _check_alike(name, tensor, "x", x)
+    check_stripe(length, thickness, anchor)
+
+
+def check_stripe(length: int, thickness: int, anchor: int) -> None:
+    """Check the sizes of a stripe.
+
+    Raises:
+        ValueError: for an even or too large thickness, or an anchor outside of the stripe.
+    """
+    if thickness % 2 == 0 or not 0 < thickness <= length:
+        raise ValueError(f"horizontal: got k = {thickness}, L = {length}, want [C, k, L] with an odd k <= L")
+    if not 0 <= anchor < length:
+        raise ValueError(f"anchor: got {anchor}, want one of the {length} taps of the stripe")
+
+
+def _check_alike(name: str, tensor: Tensor, first: str, like: Tensor) -> None:
+    if tensor.dtype != like.dtype or tensor.device != like.device:
+        got, want = f"{tensor.dtype} on {tensor.device}", f"{like.dtype} on {like.device}"
+        raise TypeError(f"{name}: got {got}, want {want} as {first} is")

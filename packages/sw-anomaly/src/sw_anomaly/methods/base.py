@@ -50,7 +50,7 @@ class Method(nn.Module, ABC):
         Raises:
             InputError: If the score or a place in the map is not finite, so that no verdict can follow from it.
         """
-        device = next((tensor.device for tensor in self.state_dict().values()), None)
+        device = next((tensor.device for tensor in self.buffers()), None)
         score, heat = self(torch.from_numpy(view).to(device).permute(2, 0, 1)[None].float())
         found = Inspection(float(score), heat.cpu().numpy())
         if not (math.isfinite(found.score) and np.isfinite(found.map).all()):

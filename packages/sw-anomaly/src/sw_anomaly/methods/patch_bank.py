@@ -55,6 +55,7 @@ class PatchBank(HeatMethod):
     def heat(self, view: Tensor) -> Tensor:
         """The distance of each place of a view, float32 [1, 3, h, w], to the nearest good patch: [1, 1, h, w]."""
         seen = _components(view, self.filters)
+        good, squares = self.good, self.squares  # looked up once: a module's attributes are slow
         along, across = ALONG // STRIDE, ACROSS // STRIDE
         columns = range(COMPARED // 2, seen.shape[1], COMPARED)
         distances = seen.new_empty(seen.shape[0], len(columns))
@@ -63,8 +64,8 @@ class PatchBank(HeatMethod):
             for top in range(0, seen.shape[0], TILE):
                 points = seen[top : top + TILE, column]
                 near = (beside, slice(max(top - along, 0), top + TILE + along))
-                products = points @ self.good[near].flatten(0, 2).T
-                squared = (self.squares[near].flatten() - 2 * products).amin(1) + points.square().sum(1)
+                products = points @ good[near].flatten(0, 2).T
+                squared = (squares[near].flatten() - 2 * products).amin(1) + points.square().sum(1)
                 distances[top : top + TILE, place] = squared.clamp(min=0).sqrt()
         return F.interpolate(distances[None, None], view.shape[2:], mode="bilinear", align_corners=False)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sw_ops
@@ -95,6 +95,12 @@ def outputs_and_gradients(
 
 @settings(max_examples=150, deadline=None)
 @given(problem=problems())
+@example(  # two gradients of this one are sums of 1862 products of which little is left
+    problem={
+        "sizes": [2, 1, 19, 49], "length": 1, "thickness": 1, "anchor": 0, "dtype": torch.float32,
+        "memory": "contiguous", "seed": 238,
+    }
+)  # fmt: skip
 def test_native_and_torch_agree(problem: dict) -> None:
     exact = random_arguments(*problem["sizes"], problem["length"], problem["thickness"], problem["seed"])
     rounded = [t.to(problem["dtype"]) for t in exact]
@@ -106,11 +112,17 @@ def test_native_and_torch_agree(problem: dict) -> None:
         got = outputs_and_gradients(rounded, problem["anchor"], upstream)
     with sw_ops.use_backend("torch"):
         want = outputs_and_gradients([t.double() for t in rounded], problem["anchor"], [t.double() for t in upstream])
-    for g, w in zip(got, want, strict=True):
+        # What the same sums would be without cancellation: no sum in float32 can be more exact than its largest part.
+        magnitude = outputs_and_gradients(
+            [t.double().abs() for t in rounded], problem["anchor"], [t.double().abs() for t in upstream]
+        )
+    for g, w, m in zip(got, want, magnitude, strict=True):
         assert g.dtype == problem["dtype"]
         assert torch.isfinite(g).all()
         if g.numel():
-            assert_close_to_maximum(g, w, TOLERANCE[problem["dtype"]])
+            error = (g.detach().double() - w.detach()).abs().max()
+            cancelled = 0 if problem["dtype"] == torch.float64 else torch.finfo(torch.float32).eps * m.detach().max()
+            assert error <= TOLERANCE[problem["dtype"]] * w.detach().abs().max() + cancelled
 
 
 @pytest.mark.parametrize("memory", ["contiguous", "channels_last"])

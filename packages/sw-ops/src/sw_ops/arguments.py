@@ -42,19 +42,13 @@ def check_kernels(
     if len(wide) != 3 or wide[0] != channels:
         raise ValueError(f"horizontal: got shape {tuple(wide)}, want [{channels}, k, L] as x has channels")
     _, thickness, length = wide
-    wanted = {
-        "vertical": (vertical, (channels, length, thickness)),
-        "square": (square, (channels, thickness, thickness)),
-        "bias": (bias, (channels,)),
-    }
-    _check_alike("horizontal", horizontal, "x", x)
-    for name, (tensor, shape) in wanted.items():
-        if tensor is None:
-            continue
-        if tensor.shape != shape:
-            raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, want {shape} as x and horizontal have it")
-        _check_alike(name, tensor, "x", x)
+    _check_kernel("vertical", vertical, (channels, length, thickness), x)
     check_stripe(length, thickness, anchor)
+    _check_alike("horizontal", horizontal, "x", x)
+    if square is not None:
+        _check_kernel("square", square, (channels, thickness, thickness), x)
+    if bias is not None:
+        _check_kernel("bias", bias, (channels,), x)
 
 
 def check_stripe(length: int, thickness: int, anchor: int) -> None:
@@ -67,6 +61,12 @@ def check_stripe(length: int, thickness: int, anchor: int) -> None:
         raise ValueError(f"horizontal: got k = {thickness}, L = {length}, want [C, k, L] with an odd k <= L")
     if not 0 <= anchor < length:
         raise ValueError(f"anchor: got {anchor}, want one of the {length} taps of the stripe")
+
+
+def _check_kernel(name: str, tensor: Tensor, shape: tuple[int, ...], x: Tensor) -> None:
+    if tensor.shape != shape:
+        raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, want {shape} as x and horizontal have it")
+    _check_alike(name, tensor, "x", x)
 
 
 def _check_alike(name: str, tensor: Tensor, first: str, like: Tensor) -> None:

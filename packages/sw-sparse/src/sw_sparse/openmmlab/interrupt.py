@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -43,12 +44,20 @@ class StopRequest:
 def start_worker(prepare: Callable[[int], object] | None, number: int) -> None:
     """Let a process that loads data outlive SIGTERM, which schedulers send to all processes of a program at once.
 
-    It ends when the training process does.
+    SIGTERM of the training process ends it.
 
     Args:
         prepare: what else is to be done in it.
         number: of the worker.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     if prepare is not None:
         prepare(number)
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import shutil
 import sys
 import warnings
@@ -198,6 +199,9 @@ def _after_nothing(count: int, batches: Iterator[Any]) -> Iterator[Any]:
 def _build_runner(cfg: Config, folder: Path, done: Mapping[str, int], loops: tuple[str, ...]) -> Runner:
     """Build the runner, and the loops that it would build when it starts: their data may not be as wanted."""
     cfg.work_dir = str(folder)
+    # MMEngine keeps loggers and visualizers by their names, and would log a process's second run where its first is.
+    cfg.experiment_name = f"{folder.name}_{secrets.token_hex(4)}"
+    cfg.visualizer.pop("name", None)
     with input_errors():
         runner = _Runner.from_cfg(cfg)
         runner.done, runner.done_epochs = done["iter"], done["epoch"]

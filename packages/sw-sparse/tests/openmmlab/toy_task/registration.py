@@ -1,7 +1,7 @@
 import multiprocessing
-import os
 import random
 import signal
+import subprocess
 
 import numpy as np
 import torch
@@ -72,6 +72,6 @@ class InterruptHook(Hook):
             return
         if self.signal is None:
             raise KeyboardInterrupt
-        for worker in multiprocessing.active_children():  # as schedulers do
-            os.kill(worker.pid, self.signal)
+        for worker in multiprocessing.active_children():
+            subprocess.run(["kill", f"-{self.signal}", str(worker.pid)], check=True)  # as schedulers do
         signal.raise_signal(self.signal)

@@ -24,6 +24,9 @@ class CurvesHook(Hook):
 
     priority = "VERY_LOW"
 
+    def __init__(self) -> None:
+        self._drawn_at = -1  # iteration
+
     def after_val_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
         """Draw anew."""
         self._draw(runner)
@@ -33,7 +36,8 @@ class CurvesHook(Hook):
         self._draw(runner)
 
     def _draw(self, runner: Any) -> None:
-        if is_main_process():
+        if is_main_process() and self._drawn_at != runner.iter:
+            self._drawn_at = runner.iter
             draw_curves(Path(runner.work_dir))
 
 
@@ -42,7 +46,8 @@ def draw_curves(folder: Path) -> None:
     training, validation = _read_log(folder)
     if not training:
         return
-    figure = Figure(figsize=(13, 4), layout="constrained")
+    figure = Figure(figsize=(13, 4))
+    figure.subplots_adjust(left=0.05, right=0.99, bottom=0.12, top=0.92, wspace=0.17)
     losses, metrics, rate = figure.subplots(1, 3)
     for name in _names(training, lambda key: "loss" in key):
         _plot(losses, training, name)

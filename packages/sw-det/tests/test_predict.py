@@ -155,14 +155,14 @@ def test_a_bad_file_does_not_end_a_prediction(images: Path, out: Path) -> None:
 
 
 def test_what_was_found_is_written_although_a_prediction_is_broken_off(images: Path, out: Path) -> None:
-    found = predict(Model(), find_sources([str(images)]), out)
+    found: Any = predict(Model(), find_sources([str(images)]), out)
     next(found)
     found.close()
     assert len(json.loads((out / "predictions.json").read_text())["images"]) == 1
 
 
 def test_a_video_is_seen_frame_by_frame(tmp_path: Path, out: Path) -> None:
-    writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
+    writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 48))
     for shade in (0, 120, 240):
         writer.write(np.full((48, 64, 3), shade, dtype=np.uint8))
     writer.release()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ MAP = {"x": (2, C, 5, 7)}
 KERNELS = {"horizontal": (C, K, L), "vertical": (C, L, K)}
 GRADS = dict.fromkeys(("grad_h", "grad_v", "grad_s"), (2, C, 5, 7))
 SQUARE, BIAS = {"square": (C, K, K)}, {"bias": (C,)}
-OPERATORS = {
+OPERATORS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "stripe_conv2d": (MAP | KERNELS | SQUARE, (4,)),
     "stripe_conv2d_fused": (MAP | KERNELS | BIAS, (4,)),
     "stripe_conv2d_input_grad": (GRADS | KERNELS | SQUARE, (4,)),

@@ -1,6 +1,7 @@
 """The engine on several processes (gloo, CPU). Every scenario runs on each rank and returns what it saw."""
 
 import multiprocessing
+from typing import Any
 
 import pytest
 import torch
@@ -113,7 +114,7 @@ def test_masks_that_differ_are_an_error_that_names_the_layer(launch, tmp_path):
 
 def shard(rank, world):
     """Return what the sparsifier says to sharded parameters."""
-    model = fully_shard(SmallNet().requires_grad_())
+    model: Any = fully_shard(SmallNet().requires_grad_())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(TypeError) as error:
         Sparsifier(model, optimizer, SparsityConfig())

@@ -1,5 +1,6 @@
 import copy
 import math
+from typing import Any
 
 import pytest
 import timm.optim
@@ -261,14 +262,14 @@ def test_clipping_counts_only_what_is_on():
 
 def test_compiled_models_follow_the_masks():
     model, optimizer, sparsifier = sparse(SparsityConfig(sparsity=0.5, targets="expand.*", update_every=1))
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    compiled: Any = torch.compile(model, backend="eager", fullgraph=True)
     train(compiled, optimizer, sparsifier, range(4))
     torch.testing.assert_close(loss_of(compiled.eval(), 9), loss_of(model.eval(), 9))
     check_zero(sparsifier)
 
 
 def test_a_compiled_model_can_be_given():
-    model = torch.compile(SmallNet(), backend="eager")
+    model: Any = torch.compile(SmallNet(), backend="eager")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     sparsifier = Sparsifier(
         model, optimizer, SparsityConfig(targets="expand.weight", distribution="snip"), loss=loss_of

@@ -1,6 +1,7 @@
 import pytest
 import timm
 import torch
+from timm.utils import reparameterize_model
 from torch import nn
 
 from sw_models.analysis.flops import count_macs
@@ -24,5 +25,5 @@ def test_linear_layers_on_maps_count_once_per_pixel():
 
 def test_deployed_models_run_what_was_foretold():
     model = timm.create_model("shiftwise_v1_tiny", depths=(1, 1, 1, 1), dims=(8, 16, 32, 64)).eval()
-    deployed = count_macs(timm.utils.reparameterize_model(model), 64)
+    deployed = count_macs(reparameterize_model(model), 64)
     assert deployed["large kernels"] == count_macs(model, 64)["large kernels, fused"]

@@ -1,5 +1,6 @@
 import shutil
 import tarfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,10 +55,12 @@ def test_tar_files(folder):
             tar.add(folder / split, arcname=".")
     (folder / "val" / "cat" / "0.png").unlink()  # from now on the folders hold other images than the tar files
     settings = recipe(dataset="tar", data_dir=str(folder))
+    train: Any
+    val: Any
     train, val = (open_dataset(settings, split, training=False) for split in ("train", "validation"))
     assert len(train) == len(val) == 8
     assert class_names(train) == class_names(val) == ["cat", "dog"]
-    alone = open_dataset(recipe(dataset="tar", data_dir=str(folder / "val.tar")), "train", training=False)
+    alone: Any = open_dataset(recipe(dataset="tar", data_dir=str(folder / "val.tar")), "train", training=False)
     assert alone.filenames() == val.filenames()
     with pytest.raises(InputError, match="cannot open 'test' of 'tar' at .*: no test.tar there"):
         open_dataset(settings, "test", training=False)
@@ -73,7 +76,7 @@ def test_splits_of_other_classes_are_refused(folder):
 
 def test_a_split_with_some_of_the_classes_gets_the_numbers_of_training(folder):
     shutil.rmtree(folder / "val" / "cat")
-    val = open_dataset(recipe(data_dir=str(folder)), "validation", training=False)
+    val: Any = open_dataset(recipe(data_dir=str(folder)), "validation", training=False)
     assert val[0][1] == 0
     bind_labels(val, ["cat", "dog"], "'validation'")
     assert {label for _, label in val} == {1}
@@ -128,7 +131,7 @@ def test_files_that_are_left_out_are_counted_and_loose_images_are_no_class(folde
         shutil.copy(image, folder / "train" / f"loose-{number}.png")
         (folder / "train" / "dog" / f"{number}.heic").touch()
     Image.open(image).save(folder / "train" / "cat" / "more.webp")
-    train = open_dataset(recipe(data_dir=str(folder)), "train", training=True)
+    train: Any = open_dataset(recipe(data_dir=str(folder)), "train", training=True)
     assert class_names(train) == ["cat", "dog"]
     assert (len(train), sorted(train.labels)) == (9, [0] * 5 + [1] * 4)
     assert describe_left_out(train, "train") == (
@@ -185,7 +188,8 @@ def test_the_global_batches_do_not_depend_on_the_number_of_processes():
 
 def test_every_image_is_evaluated_once_whatever_the_number_of_processes():
     settings, dataset = recipe(dataset="digits"), Digits("test")
-    seen = [i for rank in range(3) for i in evaluation_loader(settings, dataset, rank, 3).dataset.indices]
+    loaders: list[Any] = [evaluation_loader(settings, dataset, rank, 3) for rank in range(3)]
+    seen = [i for loader in loaders for i in loader.dataset.indices]
     assert sorted(seen) == list(range(360))
 
 

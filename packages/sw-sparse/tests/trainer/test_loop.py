@@ -298,6 +298,7 @@ def test_a_run_of_two_processes_goes_on_as_one(tmp_path):
     for path in (output / "checkpoints").iterdir():
         path.unlink()
     # What the first epoch of two processes with 64 images each would have left.
+    assert newest is not None
     newest["recipe"] |= {"batch_size": 64}
     assert newest["images_per_step"] == 128
     checkpoint.save(checkpoint.file_of(output / "checkpoints", 0), {**newest, "epoch": 0})

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sw_models.errors import InputError
 from sw_models.images import image_facts, look_at_images
@@ -36,18 +36,34 @@ def claim(path, width, height):
     return path
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_sizes_are_those_of_the_pixels_that_models_see(tmp_path, suffix, orientation):
-    path = save(tmp_path / f"a.{suffix}", orientation=orientation)
-    facts = image_facts(path)
+def test_pictures_are_turned_alike_in_every_format(tmp_path, suffix, orientation):
+    """Compare with Pillow's turning of a picture whose corners differ."""
+    stored = np.zeros((20, 40, 3), dtype=np.uint8)
+    stored[:8, :8], stored[:8, -8:], stored[-8:, :8] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+    image = Image.fromarray(stored)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    image.save(path, exif=exif)
+    image.info["exif"] = exif.tobytes()
+    wanted = np.asarray(ImageOps.exif_transpose(image)).astype(int)
+    facts, found = image_facts(path), read_image(path)
     assert facts.orientation == orientation
-    assert read_image(path).shape == (facts.height, facts.width, 3)
+    assert found.shape == wanted.shape == (facts.height, facts.width, 3)
+    corners = np.ix_((2, -3), (2, -3))
+    assert np.abs(found[corners] - wanted[corners]).max() < 60  # JPEG and WebP change colors a little
 
 
-def test_tiff_files_that_would_have_to_be_turned_are_refused(tmp_path):
-    assert image_facts(save(tmp_path / "a.tif")).size == "40x20"
-    assert "orientation 6, want an upright one" in image_facts(save(tmp_path / "b.tif", orientation=6)).problem
+def test_tiff_files_of_16_bits_are_turned_too(tmp_path):
+    stored = np.zeros((20, 40), dtype=np.uint16)
+    stored[:8, :8] = 60_000
+    Image.fromarray(stored).save(tmp_path / "a.tif", tiffinfo={0x0112: 6})
+    assert image_facts(tmp_path / "a.tif").size == "20x40"
+    found = read_image(tmp_path / "a.tif")
+    assert found.shape == (40, 20, 3)
+    assert found[2, -3, 0] > 200 > 50 > found[2, 2, 0]
 
 
 @pytest.mark.parametrize("side", [10_001, 13_000, 60_000])
@@ -56,6 +72,9 @@ def test_small_files_of_many_pixels_are_refused_without_decoding(tmp_path, side)
     assert image_facts(path).problem
     with pytest.raises(InputError, match="cannot be read as an image"):
         read_image(path)
+    assert "want at most 100 pixels" in image_facts(save(tmp_path / "b.png"), 100).problem
+    with pytest.raises(InputError, match="want at most 100 pixels"):
+        read_image(tmp_path / "b.png", 100)
 
 
 def test_half_a_file_is_found(tmp_path):

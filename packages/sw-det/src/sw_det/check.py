@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as rle
 
 from sw_det.dataset import CocoFolder, look_at_folder
+from sw_models.images import MAX_PIXELS
 from sw_models.sources import read_image
 from sw_sparse.openmmlab.data_report import DataReport, cell_scale, contact_sheet, spread_out
 from sw_sparse.openmmlab.palette import class_colours
@@ -24,10 +25,13 @@ def check(data: Path, options: Mapping[str, Any]) -> tuple[DataReport, Callable[
         InputError: there is no such folder, or an annotation file is malformed.
     """
     folder = look_at_folder(data, options)
-    return folder.report, lambda: contact_sheet(_cells(folder), f"{data.name}: images as they are trained on")
+    max_pixels = options.get("max_pixels", MAX_PIXELS)
+    return folder.report, lambda: contact_sheet(
+        _cells(folder, max_pixels), f"{data.name}: images as they are trained on"
+    )
 
 
-def _cells(folder: CocoFolder) -> Iterator[tuple[str, Image.Image]]:
+def _cells(folder: CocoFolder, max_pixels: int) -> Iterator[tuple[str, Image.Image]]:
     classes = folder.annotations["train"].classes
     colors = dict(zip(classes, class_colours(len(classes)), strict=True))
     for name, found in folder.annotations.items():
@@ -36,15 +40,18 @@ def _cells(folder: CocoFolder) -> Iterator[tuple[str, Image.Image]]:
         for annotation in found.content["annotations"]:
             of_image[annotation["image_id"]].append(annotation)
         for image in spread_out(found.content["images"], _SHOWN):
-            picture = _draw(folder.splits[name].images / image["file_name"], of_image[image["id"]], names, colors)
+            shown = read_image(folder.splits[name].images / image["file_name"], max_pixels)
+            picture = _draw(Image.fromarray(shown), of_image[image["id"]], names, colors)
             yield f"{name}: {image['file_name']}", picture
 
 
 def _draw(
-    path: Path, annotations: list[dict[str, Any]], names: Mapping[int, str], colors: Mapping[str, tuple[int, int, int]]
+    image: Image.Image,
+    annotations: list[dict[str, Any]],
+    names: Mapping[int, str],
+    colors: Mapping[str, tuple[int, int, int]],
 ) -> Image.Image:
     """Return a small image with masks, boxes and classes; boxes of crowds are thin."""
-    image = Image.fromarray(read_image(path))
     width, height = image.size
     scale = cell_scale(width, height)
     picture = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BILINEAR)

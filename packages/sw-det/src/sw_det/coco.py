@@ -17,6 +17,8 @@ from mmdet.evaluation import CocoMetric
 from mmengine.registry import DATASETS, METRICS
 
 from sw_det.annotations import read_annotations
+from sw_models.images import MAX_PIXELS
+from sw_sparse.openmmlab.loading import with_upright_images
 
 
 class UsableCoco(COCO):
@@ -41,9 +43,19 @@ class UsableCoco(COCO):
 
 @DATASETS.register_module()
 class QuietCocoDataset(CocoDataset):
-    """MMDetection's COCO data set, of what can be used; pycocotools, which reads it, prints nothing."""
+    """MMDetection's COCO data set, of what can be used; pycocotools, which reads it, prints nothing.
+
+    Args:
+        *args: of MMDetection's ``CocoDataset``.
+        max_pixels: of an image.
+        **kwargs: of MMDetection's ``CocoDataset``.
+    """
 
     COCOAPI = UsableCoco
+
+    def __init__(self, *args: Any, max_pixels: int = MAX_PIXELS, **kwargs: Any) -> None:
+        kwargs["pipeline"] = with_upright_images(kwargs.get("pipeline", []), max_pixels)
+        super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the images and what is annotated in them."""

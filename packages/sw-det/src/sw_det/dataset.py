@@ -127,7 +127,8 @@ def adapt_to_data(cfg: Config, data: Path) -> DataReport:
     Raises:
         InputError: the folder is no COCO folder, or its annotations or images would not do.
     """
-    folder = look_at_folder(data, cfg.get("data_options") or {})
+    options = cfg.get("data_options") or {}
+    folder = look_at_folder(data, options)
     folder.report.want_good()
     if folder.lacks_masks and _wants_masks([cfg[loader].dataset for loader in _LOADERS]):
         lacking = next(a for a in folder.annotations.values() if a.objects > a.masks)
@@ -142,6 +143,8 @@ def adapt_to_data(cfg: Config, data: Path) -> DataReport:
             data_prefix={"img": str(folder.splits[name].images)},
             metainfo={"classes": classes},
         )
+        if options.get("max_pixels", MAX_PIXELS) != MAX_PIXELS:
+            cfg[loader].dataset.max_pixels = options["max_pixels"]
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         evaluator.ann_file = str(folder.splits["val"].annotations)
     _set_classes(cfg.model, len(classes))

@@ -59,9 +59,9 @@ def image_facts(path: Path, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     try:
         with open_image(path, max_pixels) as image:
             orientation = orientation_of(image)
-            if image.format == "TIFF" and orientation > 1:
-                raise ValueError(f"got a TIFF file with orientation {orientation}, want an upright one")
-            width, height = image.size if orientation < 5 else image.size[::-1]
+            width, height = _stored_size(image)
+            if orientation > 4:
+                width, height = height, width
             mode = image.mode
             image.draft("L", (max(1, width // 8), max(1, height // 8)))
             image.load()
@@ -95,6 +95,12 @@ def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation of an open image, 1 where it says none."""
     found = image.getexif().get(_ORIENTATION, 1)
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height as they are in the file; Pillow itself turns TIFF images, and no others."""
+    tags = getattr(image, "tag_v2", None)
+    return (int(tags[256]), int(tags[257])) if tags is not None else image.size
 
 
 def look_at(

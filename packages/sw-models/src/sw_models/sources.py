@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sw_models.errors import InputError
-from sw_models.images import UNREADABLE, open_image
+from sw_models.images import MAX_PIXELS, UNREADABLE, open_image, orientation_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,14 +61,18 @@ def find_sources(given: Sequence[str], leave_out: Path | None = None) -> list[So
     return sources
 
 
-def read_source(source: Source) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
+def read_source(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
     """Yield names and images ``[H, W, 3]``, uint8, RGB, upright as EXIF says; a video has one for each frame.
+
+    Args:
+        source: the file.
+        max_pixels: of an image; larger ones are not decoded.
 
     Raises:
         InputError: the file cannot be decoded; what could be was yielded before.
     """
     if not source.is_video:
-        yield source.name, read_image(source.path)
+        yield source.name, read_image(source.path, max_pixels)
         return
     import cv2
     import numpy as np
@@ -88,8 +92,12 @@ def read_source(source: Source) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
         video.release()
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Return an image ``[H, W, 3]``, uint8, RGB, upright as its EXIF orientation says.
+
+    Args:
+        path: the file.
+        max_pixels: an image of more is not decoded.
 
     Raises:
         InputError: it cannot be read or decoded.
@@ -98,14 +106,21 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     import numpy as np
 
     try:
-        open_image(path).close()  # its header tells of a size that memory may not hold
+        with open_image(path, max_pixels) as header:  # which tells of a size that memory may not hold
+            # OpenCV turns TIFF files whatever it is told, and other formats in some of its versions.
+            orientation = 1 if header.format == "TIFF" else orientation_of(header)
         content = np.fromfile(path, dtype=np.uint8)
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if content.size else None
     except (*UNREADABLE, cv2.error) as error:
         raise InputError(f"{path} cannot be read as an image ({error})") from error
     if image is None:
         raise InputError(f"{path} cannot be read as an image")
-    return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
+    upright = image.swapaxes(0, 1) if orientation > 4 else image
+    if orientation in (3, 4, 7, 8):
+        upright = upright[::-1]
+    if orientation in (2, 3, 6, 7):
+        upright = upright[:, ::-1]
+    return np.ascontiguousarray(upright[..., ::-1], dtype=np.uint8)
 
 
 def _expand(given: str, leave_out: Path | None) -> Iterator[tuple[Path, Path]]:

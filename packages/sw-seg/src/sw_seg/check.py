@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sw_models.images import MAX_PIXELS
 from sw_models.sources import read_image
 from sw_seg.folder import SPLITS, SegFolder, look_at_folder
 from sw_seg.labels import read_values
@@ -26,7 +27,8 @@ def check(data: Path, options: Mapping[str, Any]) -> tuple[DataReport, Callable[
     """
     folder = look_at_folder(data, options)
     title = f"{data.name}: images and their labels as they are trained on; white is no class"
-    return folder.report, lambda: contact_sheet(_cells(folder), title)
+    max_pixels = options.get("max_pixels", MAX_PIXELS)
+    return folder.report, lambda: contact_sheet(_cells(folder, max_pixels), title)
 
 
 def config_for(data: Path) -> str:
@@ -34,13 +36,13 @@ def config_for(data: Path) -> str:
     return "upernet_nano"
 
 
-def _cells(folder: SegFolder) -> Iterator[tuple[str, Image.Image]]:
+def _cells(folder: SegFolder, max_pixels: int) -> Iterator[tuple[str, Image.Image]]:
     for split in SPLITS:
         for image_file, label_file in spread_out(folder.pairs(split), _SHOWN):
-            image = Image.fromarray(read_image(image_file))
+            image = Image.fromarray(read_image(image_file, max_pixels))
             scale = cell_scale(*image.size)
             size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-            values = read_values(label_file)
+            values = read_values(label_file, max_pixels)
             colors = np.full((*values.shape, 3), _NO_CLASS, dtype=np.uint8)
             names = []
             for name, value, color in zip(folder.classes, folder.values, folder.palette, strict=True):

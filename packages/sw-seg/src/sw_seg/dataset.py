@@ -12,9 +12,11 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from sw_models.errors import InputError
+from sw_models.images import MAX_PIXELS
 from sw_seg.folder import SegFolder, read_folder
 from sw_seg.labels import IGNORED, read_values
 from sw_sparse.openmmlab.data_report import DataReport
+from sw_sparse.openmmlab.loading import with_upright_images
 
 
 @DATASETS.register_module()
@@ -28,6 +30,7 @@ class SegFolderDataset(BaseSegDataset):
         metainfo: "classes" and "palette".
         values: of each class's pixels in the label maps; None as runs of version 0.1.0 have it: from 1 in
             "annotations", else from 0.
+        max_pixels: of an image or a label map.
         **kwargs: of MMSegmentation's ``BaseSegDataset``.
     """
 
@@ -38,6 +41,7 @@ class SegFolderDataset(BaseSegDataset):
         maps: str,
         metainfo: dict[str, Any],
         values: Sequence[int] | None = None,
+        max_pixels: int = MAX_PIXELS,
         **kwargs: Any,
     ) -> None:
         classes = tuple(metainfo["classes"])
@@ -45,7 +49,8 @@ class SegFolderDataset(BaseSegDataset):
         self.values = list(range(first, first + len(classes)) if values is None else values)
         self.folder = SegFolder(Path(data_root), maps, classes, tuple(self.values))
         self.split = split
-        kwargs["pipeline"] = _with_own_labels(kwargs.get("pipeline", []))
+        self.max_pixels = max_pixels
+        kwargs["pipeline"] = _with_own_labels(with_upright_images(kwargs.get("pipeline", []), max_pixels))
         super().__init__(metainfo=metainfo, reduce_zero_label=self.folder.zero_is_ignored, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -56,6 +61,7 @@ class SegFolderDataset(BaseSegDataset):
                 "seg_map_path": str(label),
                 "label_map": self.label_map,
                 "label_values": self.values,
+                "max_pixels": self.max_pixels,
                 "reduce_zero_label": self.reduce_zero_label,
                 "seg_fields": [],
             }
@@ -73,7 +79,7 @@ class LoadLabels(BaseTransform):
         Raises:
             InputError: the label map is not of the size of the image.
         """
-        pixels = read_values(Path(results["seg_map_path"]))
+        pixels = read_values(Path(results["seg_map_path"]), results.get("max_pixels", MAX_PIXELS))
         if pixels.shape != tuple(results["ori_shape"][:2]):
             raise InputError(f"{results['seg_map_path']} is not of the size of {results['img_path']}")
         labels = np.full(pixels.shape, IGNORED, dtype=np.uint8)
@@ -99,7 +105,8 @@ def adapt_to_data(cfg: Any, path: Path) -> DataReport:
     Raises:
         sw_models.errors.InputError: the folder is not as wanted.
     """
-    folder = read_folder(path, cfg.get("data_options"))
+    options = cfg.get("data_options") or {}
+    folder = read_folder(path, options)
     metainfo = {"classes": list(folder.classes), "palette": [list(color) for color in folder.palette]}
     splits = {"train_dataloader": "training", "val_dataloader": "validation", "test_dataloader": "validation"}
     for loader, split in splits.items():
@@ -112,6 +119,8 @@ def adapt_to_data(cfg: Any, path: Path) -> DataReport:
             "values": list(folder.values),
             "pipeline": cfg[loader].dataset.pipeline,
         }
+        if options.get("max_pixels", MAX_PIXELS) != MAX_PIXELS:
+            cfg[loader].dataset.max_pixels = options["max_pixels"]
     for name in ("decode_head", "auxiliary_head"):
         heads = cfg.model.get(name) or []
         for head in heads if isinstance(heads, list) else [heads]:

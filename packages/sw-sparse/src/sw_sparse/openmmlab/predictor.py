@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from sw_models.errors import InputError
+from sw_models.images import MAX_PIXELS
 from sw_models.sources import Source, find_sources, read_source
 from sw_sparse.openmmlab.checkpoint import find_checkpoint, load_model
 from sw_sparse.openmmlab.config import find_run, load_config
+from sw_sparse.openmmlab.loading import is_image_loader
 from sw_sparse.openmmlab.task import Task
 
 Result = TypeVar("Result")
@@ -56,7 +58,9 @@ class Predictor(ABC, Generic[Result]):
         init_default_scope(model.cfg.get("default_scope") or self._scope)
         steps = [step for step in model.cfg.test_dataloader.dataset.pipeline if step["type"] != "LoadAnnotations"]
         from_array = {"type": f"{self._scope}.LoadImageFromNDArray"}
-        self._pipeline = Compose([from_array if step["type"] == "LoadImageFromFile" else step for step in steps])
+        self._pipeline = Compose([from_array if is_image_loader(step) else step for step in steps])
+        options = model.cfg.get("data_options") or {}
+        self._max_pixels = int(options.get("max_pixels", MAX_PIXELS))
 
     _scope: ClassVar[str]
 
@@ -99,7 +103,7 @@ class Predictor(ABC, Generic[Result]):
             sources = [image] if isinstance(image, Source) else find_sources([os.fspath(image)])
             for source in sources:
                 try:
-                    for name, array in read_source(source):
+                    for name, array in read_source(source, self._max_pixels):
                         yield name, self.predict(array)
                 except InputError as error:
                     yield source.name, error

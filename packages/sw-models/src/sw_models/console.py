@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from sw_models.errors import InputError
+from sw_models.errors import InputError, Interrupted
 
 # Typer brings a click of its own in some versions; its errors are found through a name that all versions have.
 _UsageError: Any = typer.BadParameter.__mro__[1]
@@ -38,6 +39,9 @@ class _OneLineRefusals(TyperGroup):
             self._refuse(error.format_message())
         except InputError as error:
             self._refuse(str(error))
+        except Interrupted as stopped:
+            self._say(str(stopped))
+            sys.exit(stopped.exit_code)
         except BrokenPipeError:  # whoever read the output has seen enough
             sys.exit(1)
         except OSError as error:  # what the system refuses: a full disk, a folder that may not be written
@@ -47,15 +51,21 @@ class _OneLineRefusals(TyperGroup):
         sys.exit(status if isinstance(status, int) else 0)
 
     def _refuse(self, message: str) -> NoReturn:
-        typer.echo(f"{self.name}: {' '.join(message.split())}", err=True)
+        self._say(message)
         sys.exit(2)
+
+    def _say(self, message: str) -> None:
+        if is_first_process():
+            typer.echo(f"{self.name}: {' '.join(message.split())}", err=True)
 
 
 def program(name: str, help: str) -> typer.Typer:
     """Return an empty program, to which commands are added as to any ``typer.Typer``.
 
     A command raises :class:`sw_models.errors.InputError` for what its user can mend; that, a wrong option, and what the
-    operating system refuses become one line on standard error, and exit status 2.
+    operating system refuses become one line on standard error, and exit status 2. Work that a signal stopped
+    (:class:`sw_models.errors.Interrupted`) ends with one line and the signal's status. Of torchrun's processes the
+    first speaks for all.
 
     Args:
         name: as it is typed, such as "sw-models".
@@ -69,6 +79,11 @@ def program(name: str, help: str) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all; torchrun numbers its processes in ``RANK``."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def print_json(value: Any) -> None:
@@ -85,10 +100,16 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str) -> None:
+def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str, *, stderr: bool = False) -> None:
     """Print rows with the same keys as a table, or as JSON.
 
     Texts are shown as they are: a class called "bolt [m8]" is no markup.
+
+    Args:
+        rows: at least one; the keys of the first are the columns.
+        as_json: print JSON instead of a table.
+        title: of the table.
+        stderr: print the table to standard error: it is about what happens, and no result.
     """
     if as_json:
         print_json([dict(row) for row in rows])
@@ -98,11 +119,36 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str) -> 
         table.add_column(Text(name), no_wrap=number == 0, justify="left" if isinstance(first, str) else "right")
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row.values()))
-    Console().print(table)
+    Console(stderr=stderr).print(table)
+
+
+def print_figures(figures: Mapping[str, Any], as_json: bool, title: str) -> None:
+    """Print named figures of one thing: those called "column/row" in a table of rows and columns, the others in a list.
+
+    Figures that hold figures, such as one for each layer, are printed as JSON alone.
+    """
+    if as_json:
+        print_json(figures)
+        return
+    listed = Table(title=Text(title), title_justify="left", show_header=False)
+    cells: dict[str, dict[str, Any]] = {}
+    for name, value in figures.items():
+        column, slash, row = name.partition("/")
+        if slash:
+            cells.setdefault(row, {})[column] = value
+        elif not isinstance(value, Mapping):
+            listed.add_row(Text(name), Text(cell(value)))
+    if listed.rows:
+        Console().print(listed)
+    if cells:
+        columns = dict.fromkeys(column for row in cells.values() for column in row)
+        print_rows([{"": row} | {c: values.get(c, "") for c in columns} for row, values in cells.items()], False, title)
 
 
 def cell(value: Any) -> str:
-    """Return a value as a table shows it: 1,234, 0.123, yes, or text."""
+    """Return a value as a table shows it: 1,234, 0.123, 1.2e-07, yes, or text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.3f}" if value == 0 or not abs(value) < 1e-3 else f"{value:.2g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

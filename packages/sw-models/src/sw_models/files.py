@@ -82,6 +82,26 @@ def make_folder(name: str, path: Path) -> None:
         raise InputError(f"{name}: got {path}, want a folder ({error.strerror})") from error
 
 
+def new_folder(name: str, wanted: Path | None, numbered: Path) -> Path:
+    """Make and return the folder that is wanted, or else the next of ``numbered/001``, ``002``, ...
+
+    Args:
+        name: what the folder is called in an error, such as "--out".
+        wanted: a folder that is not there yet, or is empty.
+        numbered: where folders are numbered.
+
+    Raises:
+        InputError: the wanted folder holds something, or cannot be made.
+    """
+    if wanted is None:
+        taken = [int(path.name) for path in numbered.glob("[0-9]*") if path.name.isdigit()]
+        wanted = numbered / f"{max(taken, default=0) + 1:03}"
+    elif wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
+        raise InputError(f"{name}: got {wanted}, which is already there, want a new folder")
+    make_folder(name, wanted)
+    return wanted
+
+
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder while the block runs; a process that dies leaves it open.

@@ -6,11 +6,11 @@ import torch
 
 pytest.importorskip("mmengine", reason="mmengine is not installed (extra openmmlab)")
 
-from sw_models.errors import InputError
+from sw_models.errors import InputError, Interrupted
 from sw_sparse.openmmlab import checkpoint as checkpoints
 from sw_sparse.openmmlab import runner as experiment
 from sw_sparse.openmmlab.config import load_config
-from sw_sparse.openmmlab.interrupt import Interrupted, StopRequest
+from sw_sparse.openmmlab.interrupt import StopRequest
 
 
 def train(task, folder, *options):

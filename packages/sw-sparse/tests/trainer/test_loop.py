@@ -13,12 +13,11 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from sw_models.errors import InputError
+from sw_models.errors import InputError, Interrupted
 from sw_models.files import lock_folder
 from sw_sparse.trainer import checkpoint, loop
 from sw_sparse.trainer.callbacks import Callback
 from sw_sparse.trainer.evaluate import evaluate, evaluate_checkpoint
-from sw_sparse.trainer.interruption import Interrupted
 from sw_sparse.trainer.loop import train
 from sw_sparse.trainer.processes import keep_global_batch
 from sw_sparse.trainer.recipe import read_recipe

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,9 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
-from rich.text import Text
 
+from sw_models.console import is_first_process, print_rows
 from sw_models.errors import InputError
 from sw_models.images import ImageFacts, some
 
@@ -52,22 +50,17 @@ class DataReport:
 
 def print_report(report: DataReport, stderr: bool) -> None:
     """Print the table and the notes; of several processes the first does."""
-    if not _is_first_process():
+    if not is_first_process():
         return
     if report.rows:
-        shown = Table(title="data", title_justify="left")
-        for name, first in report.rows[0].items():
-            shown.add_column(name, justify="right" if isinstance(first, int) else "left")
-        for row in report.rows:
-            shown.add_row(*(Text(f"{v:,}" if isinstance(v, int) else str(v)) for v in row.values()))
-        Console(stderr=stderr).print(shown)
+        print_rows(report.rows, False, "data", stderr=stderr)
     for note in report.notes:
         typer.echo(f"note: {note}", err=stderr)
 
 
 def say(line: str) -> None:
     """Print a line to standard error, from the first process alone."""
-    if _is_first_process():
+    if is_first_process():
         typer.echo(line, err=True)
 
 
@@ -76,7 +69,7 @@ def progress_bar(text: str) -> Iterator[Progress]:
     """Show on a terminal how far something is; nothing is shown where standard error is no terminal."""
     terminal = Console(stderr=True)
     columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = terminal.is_terminal and _is_first_process()
+    shown = terminal.is_terminal and is_first_process()
     with Bars(*columns, console=terminal, transient=True, disable=not shown) as bars:
         bar = bars.add_task("", total=None)
         yield lambda done, total: bars.update(bar, completed=done, total=total)
@@ -131,7 +124,3 @@ def cell_scale(width: int, height: int) -> float:
 def _latin(text: str) -> str:
     """Return text in the letters that Pillow's own font has."""
     return text.encode("latin-1", "replace").decode("latin-1")
-
-
-def _is_first_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"

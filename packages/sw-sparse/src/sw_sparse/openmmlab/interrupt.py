@@ -10,10 +10,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Interrupted(Exception):
-    """A training was asked to stop and has saved its state; the message says how to go on."""
-
-
 class StopRequest:
     """Whether SIGTERM has come.
 

@@ -14,18 +14,6 @@ from accelerate import Accelerator
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Interrupted(Exception):
-    """A run stopped at a signal, after writing a checkpoint.
-
-    Attributes:
-        exit_code: what a shell reports for a process that the signal has ended.
-    """
-
-    def __init__(self, number: int, where: str) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name} {where}; the same command continues from there")
-        self.exit_code = 128 + number
-
-
 class Interruption:
     """Notes a first SIGTERM or SIGINT; a second one acts as if this were not here.
 

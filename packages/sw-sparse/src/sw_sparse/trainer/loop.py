@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +19,7 @@ from timm.data import Mixup
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from sw_models.errors import InputError
+from sw_models.errors import InputError, Interrupted
 from sw_models.files import lock_folder, make_folder, write_atomically
 from sw_sparse.sparsifier import Sparsifier
 from sw_sparse.trainer import checkpoint
@@ -35,7 +36,7 @@ from sw_sparse.trainer.data import evaluation_loader, open_dataset, seed_everyth
 from sw_sparse.trainer.data_identity import identity_of, refuse_other_data
 from sw_sparse.trainer.evaluate import evaluate
 from sw_sparse.trainer.image_folder import describe_left_out
-from sw_sparse.trainer.interruption import Interrupted, Interruption
+from sw_sparse.trainer.interruption import Interruption
 from sw_sparse.trainer.plots import draw_curves, draw_sparsity
 from sw_sparse.trainer.processes import keep_global_batch
 from sw_sparse.trainer.recipe import MAY_CHANGE_ON_RESUME, Recipe, recipe_from
@@ -225,16 +226,20 @@ def _train(recipe: Recipe, callback: Callback | None, accelerator: Accelerator) 
                 seen += 1
                 if seen % STEPS_BETWEEN_LOSS_CHECKS == 0:
                     callback.advance(images_per_pass * STEPS_BETWEEN_LOSS_CHECKS, _finite(total / seen, epoch))
-                due, signal = interruption.agree(accelerator) if accelerator.sync_gradients else (False, 0)
-                if due or signal:
+                due, stop = interruption.agree(accelerator) if accelerator.sync_gradients else (False, 0)
+                if due or stop:
                     done = (number + 1) // recipe.accumulate
                     path = checkpoint.file_of(output / "checkpoints", epoch, done)
                     write_checkpoint(path, epoch, step=done, loss=accelerator.reduce(total, "mean"), passes=seen)
                     if accelerator.is_main_process:
                         checkpoint.prune(output / "checkpoints", recipe.keep)
                     accelerator.wait_for_everyone()
-                    if signal:
-                        raise Interrupted(signal, f"after step {done} of {steps_per_epoch} in epoch {epoch + 1}")
+                    if stop:
+                        raise Interrupted(
+                            f"stopped by {signal.Signals(stop).name} after step {done} of {steps_per_epoch} in epoch"
+                            f" {epoch + 1}; the same command continues from there",
+                            stop,
+                        )
 
             record = {
                 "epoch": epoch,

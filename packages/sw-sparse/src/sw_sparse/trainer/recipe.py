@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 
 from sw_models.errors import InputError
 from sw_sparse.config import SparsityConfig
+from sw_sparse.trainer.options import checked
 
 MAY_CHANGE_ON_RESUME = frozenset(
     {"output", "workers", "trackers", "keep", "checkpoint_every", "checkpoint_minutes", "data_dir", "download"}
@@ -159,10 +160,6 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
-            if isinstance(option.default, tuple):  # YAML and flags bring lists
-                object.__setattr__(self, option.name, tuple(getattr(self, option.name)))
-                _check_entries(option.name, getattr(self, option.name), option.default)
-        for option in dataclasses.fields(self):
             value, check = getattr(self, option.name), option.metadata.get("check")
             if value is not None and check is not None and not check[0](value):
                 raise InputError(f"{option.name}: got {value!r}, want {check[1]}")
@@ -197,13 +194,6 @@ class Recipe:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
 
-def _check_entries(name: str, values: tuple[Any, ...], default: tuple[Any, ...]) -> None:
-    """Check the entries of a list: names, or as many numbers as the default has."""
-    kind = str if isinstance(default[0], str) else (int, float)
-    if not all(isinstance(value, kind) for value in values) or (kind is not str and len(values) != len(default)):
-        raise InputError(f"{name}: got {list(values)}, want {'names' if kind is str else f'{len(default)} numbers'}")
-
-
 def read_recipe(config: str | None, flags: dict[str, Any]) -> Recipe:
     """Combine a shipped recipe's name or a YAML file with flags, which win.
 
@@ -211,17 +201,16 @@ def read_recipe(config: str | None, flags: dict[str, Any]) -> Recipe:
         InputError: for an unknown option, a value of the wrong type, or a file that is no recipe.
     """
     settings = {**(_read_yaml(config) if config else {}), **flags}
-    return recipe_from(settings, config or "the flags")
+    return recipe_from(settings, config)
 
 
-def recipe_from(settings: dict[str, Any], source: str) -> Recipe:
-    """Build a recipe from plain values, checking their types; ``source`` is named in errors."""
-    known = {option.name: option for option in dataclasses.fields(Recipe)}
-    for name, value in settings.items():
-        if name not in known:
-            raise InputError(f"{source}: no option is called {name!r}")
-        settings[name] = _checked(value, str(known[name].type), f"{source}: {name}")
-    return Recipe(**settings)
+def recipe_from(settings: dict[str, Any], source: str | None) -> Recipe:
+    """Build a recipe from plain values, checking their types; ``source`` is named in errors, where it is a file."""
+    hints = get_type_hints(Recipe)
+    where = f"{source}: " if source else ""
+    if unknown := settings.keys() - hints.keys():
+        raise InputError(f"{where}no option is called {min(unknown)!r}")
+    return Recipe(**{name: checked(value, hints[name], f"{where}{name}") for name, value in settings.items()})
 
 
 def shipped_recipes() -> list[str]:
@@ -244,20 +233,3 @@ def _read_yaml(config: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise InputError(f"{config}: got a {type(settings).__name__}, want options as 'name: value'")
     return settings
-
-
-def _checked(value: Any, wanted: str, what: str) -> Any:
-    """Check a value from YAML against an annotation such as ``float | None``."""
-    options = [part.strip() for part in wanted.split("|")]
-    if value is None and "None" in options:
-        return None
-    kinds: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
-    kind: Any = kinds.get(options[0], dict if options[0].startswith("dict") else (list, tuple))
-    if not isinstance(value, kind) or (isinstance(value, bool) and options[0] != "bool"):
-        if options[0] == "float" and isinstance(value, str):  # YAML 1.1 reads 4e-3 as text
-            try:
-                return float(value)
-            except ValueError:
-                pass
-        raise InputError(f"{what}: got {value!r}, want {wanted}")
-    return float(value) if options[0] == "float" else value

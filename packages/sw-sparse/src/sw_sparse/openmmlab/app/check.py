@@ -9,8 +9,7 @@ import typer
 
 from sw_models.console import print_json
 from sw_models.errors import InputError
-from sw_models.files import write_atomically
-from sw_sparse.openmmlab.app.console import one_of_many
+from sw_models.files import want_new_file, write_atomically
 from sw_sparse.openmmlab.app.options import CommandWithOptions, JsonOption, OptionsOption
 from sw_sparse.openmmlab.config import load_config
 from sw_sparse.openmmlab.task import Task
@@ -20,7 +19,6 @@ def add_to(app: typer.Typer, task: Task) -> None:
     """Add the command to a task's program."""
 
     @app.command(cls=CommandWithOptions)
-    @one_of_many
     def check(
         data: Annotated[Path, typer.Argument(help="Data folder; see the README for its layout.")],
         out: Annotated[
@@ -36,10 +34,8 @@ def add_to(app: typer.Typer, task: Task) -> None:
         if not data.is_dir():
             raise InputError(f"DATA: no folder {data}")
         picture = out or Path(f"check-{data.resolve().name}.png")
-        if not picture.absolute().parent.is_dir():
-            raise InputError(f"--out: there is no folder {picture.absolute().parent}")
-        if out is not None and picture.exists():
-            raise InputError(f"--out: {picture} exists, want the name of a new file")
+        if out is not None:
+            want_new_file("--out", out)
         cfg = load_config(task, task.default_config, options or ())
         from sw_sparse.openmmlab.data_report import print_report
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sw_models.console import print_figures
 from sw_models.files import want_new_file
-from sw_sparse.openmmlab.app.console import one_of_many, print_figures
 from sw_sparse.openmmlab.app.options import CommandWithOptions, JsonOption
 from sw_sparse.openmmlab.config import load_config
 from sw_sparse.openmmlab.task import Task
@@ -18,7 +18,6 @@ def add_to(app: typer.Typer, task: Task) -> None:
     """Add the command to a task's program."""
 
     @app.command(cls=CommandWithOptions)
-    @one_of_many
     def convert(
         foreign: Annotated[Path, typer.Argument(help="A checkpoint that another program wrote.")],
         out: Annotated[Path, typer.Argument(help="The new .pth file.")],

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from sw_models.console import print_figures
 from sw_models.errors import InputError
 from sw_models.files import want_new_file
-from sw_sparse.openmmlab.app.console import one_of_many, print_figures
 from sw_sparse.openmmlab.app.options import (
     CheckpointOption,
     CommandWithOptions,
@@ -27,7 +27,6 @@ def add_to(app: typer.Typer, task: Task) -> None:
     """Add the command to a task's program."""
 
     @app.command(cls=CommandWithOptions)
-    @one_of_many
     def export(
         out: Annotated[Path, typer.Argument(help="The new file.")],
         run: RunOption = None,

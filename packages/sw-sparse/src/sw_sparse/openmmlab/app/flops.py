@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sw_models.console import print_json
-from sw_sparse.openmmlab.app.console import one_of_many, screen, table
+from sw_models.console import print_json, print_rows
 from sw_sparse.openmmlab.app.options import CommandWithOptions, ConfigArgument, JsonOption, OptionsOption
 from sw_sparse.openmmlab.config import load_config
 from sw_sparse.openmmlab.task import Task
@@ -17,7 +16,6 @@ def add_to(app: typer.Typer, task: Task) -> None:
     """Add the command to a task's program."""
 
     @app.command(cls=CommandWithOptions)
-    @one_of_many
     def flops(
         config: ConfigArgument = None,
         size: Annotated[tuple[int, int], typer.Option(help="Height and width of the image.")] = task.complexity_size,
@@ -34,7 +32,9 @@ def add_to(app: typer.Typer, task: Task) -> None:
         if as_json:
             print_json({"height": size[0], "width": size[1], "parts": rows})
             return
-        shown = table(f"image of {size[0]}x{size[1]}", "part", "parameters, M", "MACs, G", "MACs, fused, G")
-        for row in rows:
-            shown.add_row(row["part"], *(f"{row[key] / (1e6 if key == 'parameters' else 1e9):.2f}" for key in counts))
-        screen(stderr=False).print(shown)
+        units = {"parameters": ("M", 1e6), "MACs": ("G", 1e9), "MACs, fused": ("G", 1e9)}
+        shown = [
+            {"part": row["part"]} | {f"{key}, {letter}": row[key] / size for key, (letter, size) in units.items()}
+            for row in rows
+        ]
+        print_rows(shown, False, f"image of {size[0]}x{size[1]}")

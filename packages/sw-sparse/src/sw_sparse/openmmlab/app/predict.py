@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from sw_models.console import print_json
+from sw_models.files import new_folder
 from sw_models.sources import find_sources
-from sw_sparse.openmmlab.app.console import new_folder, one_of_many, screen
 from sw_sparse.openmmlab.app.options import (
     CheckpointOption,
     CommandWithOptions,
@@ -25,7 +25,6 @@ def add_to(app: typer.Typer, task: Task) -> None:
     """Add the command to a task's program."""
 
     @app.command(cls=CommandWithOptions)
-    @one_of_many
     def predict(
         images: Annotated[list[str], typer.Argument(help="Images, videos, folders of them, patterns like 'a/*.png'.")],
         run: RunOption = None,
@@ -41,13 +40,14 @@ def add_to(app: typer.Typer, task: Task) -> None:
         config, folder = find_run(task, run, checkpoint)
         sources = find_sources(images, leave_out=out or folder / "predictions")
         cfg = load_config(task, config, options or ())
+        from rich.console import Console
         from rich.progress import track
 
         from sw_sparse.openmmlab.checkpoint import find_checkpoint, load_model
 
         model = load_model(cfg, checkpoint or find_checkpoint(folder))
-        out = new_folder(out, folder / "predictions")
-        terminal = screen()
+        out = new_folder("--out", out, folder / "predictions")
+        terminal = Console(stderr=True)
         shown = track(
             task.predict(model, sources, out), "predicting", None, transient=True, console=terminal,
             disable=not terminal.is_terminal,
@@ -60,8 +60,6 @@ def add_to(app: typer.Typer, task: Task) -> None:
         else:
             print(f"{len(seen)} images: {out}/")
         for record in failed:
-            screen().print(
-                f"not read: {record['image']}: {record['error']}", markup=False, highlight=False, soft_wrap=True
-            )
+            typer.echo(f"not read: {record['image']}: {record['error']}", err=True)
         if failed:
             raise typer.Exit(3)

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from sw_sparse.openmmlab.app.console import one_of_many
 from sw_sparse.openmmlab.app.options import CommandWithOptions, ConfigArgument, DataOption, OptionsOption
 from sw_sparse.openmmlab.config import find_config, list_configs, load_config
 from sw_sparse.openmmlab.task import Task
@@ -16,7 +15,6 @@ def add_to(app: typer.Typer, task: Task) -> None:
     """Add the command to a task's program."""
 
     @app.command("show-config", cls=CommandWithOptions)
-    @one_of_many
     def show_config(
         config: ConfigArgument = None,
         data: DataOption = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sw_sparse.openmmlab.app.console import is_first_process, one_of_many, print_figures
+from sw_models.console import is_first_process, print_figures
 from sw_sparse.openmmlab.app.options import (
     CheckpointOption,
     CommandWithOptions,
@@ -24,7 +24,6 @@ def add_to(app: typer.Typer, task: Task) -> None:
     """Add the command to a task's program."""
 
     @app.command(cls=CommandWithOptions)
-    @one_of_many
     def test(
         run: RunArgument = None,
         data: DataOption = None,

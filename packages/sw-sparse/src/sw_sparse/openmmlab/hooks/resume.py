@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
+from sw_models.errors import Interrupted
 from sw_sparse.openmmlab.checkpoint import INTERRUPTED
-from sw_sparse.openmmlab.interrupt import Interrupted, StopRequest
+from sw_sparse.openmmlab.interrupt import StopRequest
 from sw_sparse.openmmlab.resumable import seed_iteration
 
 
@@ -52,5 +54,6 @@ class ResumableHook(Hook):
         )
         raise Interrupted(
             f"stopped by SIGTERM after iteration {iterations} of {runner.max_iters}, which is in"
-            f" {Path(runner.work_dir) / INTERRUPTED}; give the same command again to go on"
+            f" {Path(runner.work_dir) / INTERRUPTED}; give the same command again to go on",
+            signal.SIGTERM,
         )

@@ -6,9 +6,13 @@ depthwise convolution this wide.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_MATRIX_PRODUCTS = ("cuda", "mps")  # devices where they are meant to serve the stripes
 
 
 def stripe_conv2d(
@@ -27,9 +31,8 @@ def stripe_conv2d_fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: T
 
 
 def _stripes(x: Tensor, horizontal: Tensor, vertical: Tensor, anchor: int) -> tuple[Tensor, Tensor]:
-    if x.is_cuda:
-        h = toeplitz(x, horizontal, anchor)
-        return h, toeplitz(x.transpose(2, 3), vertical.transpose(1, 2), anchor).transpose(2, 3)
+    if x.device.type in _MATRIX_PRODUCTS:
+        return toeplitz(x, horizontal, vertical, anchor)
     centre = horizontal.shape[1] // 2
     return depthwise(x, horizontal, centre, anchor), depthwise(x, vertical, anchor, centre)
 
@@ -37,17 +40,47 @@ def _stripes(x: Tensor, horizontal: Tensor, vertical: Tensor, anchor: int) -> tu
 def depthwise(x: Tensor, kernel: Tensor, anchor_row: int, anchor_column: int) -> Tensor:
     """Correlate each channel with its kernel, whose tap ``(anchor_row, anchor_column)`` stands on the pixel itself."""
     rows, columns = kernel.shape[1:]
-    padded = F.pad(x, (anchor_column, columns - 1 - anchor_column, anchor_row, rows - 1 - anchor_row))
-    return F.conv2d(padded, kernel.unsqueeze(1), groups=x.shape[1])
+    below, right = rows - 1 - anchor_row, columns - 1 - anchor_column
+    # What the convolution pads itself, it does not copy; but far along rows oneDNN is slow at that.
+    own_row = anchor_row if below == anchor_row else 0
+    own_column = anchor_column if right == anchor_column and columns <= rows else 0
+    rest = (anchor_column - own_column, right - own_column, anchor_row - own_row, below - own_row)
+    if any(rest):
+        x = F.pad(x, rest)
+    return F.conv2d(x, kernel.unsqueeze(1), padding=(own_row, own_column), groups=x.shape[1])
 
 
-def toeplitz(x: Tensor, kernel: Tensor, anchor: int) -> Tensor:
-    """Correlate each row with a wide kernel ``[C, k, L]``: a product with a banded ``W x W`` matrix per kernel row."""
-    channels, k, length = kernel.shape
-    batch, _, height, width = x.shape
-    pixel = torch.arange(width, device=x.device)
-    tap = pixel[:, None] - pixel[None, :] + anchor  # [W in, W out]
-    band = kernel[:, :, tap.clamp(0, length - 1)] * ((tap >= 0) & (tap < length))  # [C, k, W, W]
-    rows = F.pad(x, (0, 0, k // 2, k // 2)).transpose(0, 1)
-    products = [rows[:, :, a : a + height].reshape(channels, batch * height, width) @ band[:, a] for a in range(k)]
-    return torch.stack(products).sum(dim=0).view(channels, batch, height, width).transpose(0, 1)
+def toeplitz(x: Tensor, horizontal: Tensor, vertical: Tensor, anchor: int) -> tuple[Tensor, Tensor]:
+    """Correlate with both stripes as two matrix products, for which one padded copy of ``x`` is made and kept.
+
+    Along a stripe, the convolution of a line is a product with a banded Toeplitz matrix. The bands of a stripe's ``k``
+    lines stand side by side, and what they give is added up, each shifted by a pixel across the stripe.
+    """
+    batch, channels, height, width = x.shape
+    k = horizontal.shape[1]
+    centre = k // 2
+    lines = F.pad(x, (centre,) * 4).permute(1, 2, 0, 3).contiguous()  # [C, H', B, W']
+    _, tall, _, wide = lines.shape
+
+    bands = _bands(horizontal, anchor - centre, wide, width).transpose(1, 2).reshape(channels, wide, k * width)
+    products = (lines.view(channels, tall * batch, wide) @ bands).view(channels, tall, batch, k, width)
+    h = reduce(torch.add, [products[:, a : a + height, :, a] for a in range(k)])
+
+    bands = _bands(vertical.transpose(1, 2), anchor - centre, tall, height).transpose(2, 3)
+    bands = bands.reshape(channels, k * height, tall)
+    products = (bands @ lines.view(channels, tall, batch * wide)).view(channels, k, height, batch, wide)
+    v = reduce(torch.add, [products[:, a, :, :, a : a + width] for a in range(k)])
+    return _like(x, h), _like(x, v)
+
+
+def _like(x: Tensor, m: Tensor) -> Tensor:
+    """Return the map ``m``, which is ``[C, H, B, W]``, in the layout of ``x``."""
+    if x.stride(1) == 1:
+        return m.permute(2, 1, 3, 0).contiguous().permute(0, 3, 1, 2)
+    return m.permute(2, 0, 1, 3).contiguous()
+
+
+def _bands(kernel: Tensor, anchor: int, inputs: int, outputs: int) -> Tensor:
+    """Return ``[C, k, inputs, outputs]``: tap ``i - o + anchor`` of ``[C, k, L]``, zero outside of the stripe."""
+    before, after = outputs - 1 - anchor, anchor + inputs - kernel.shape[2]
+    return F.pad(kernel, (before, after)).unfold(2, inputs, 1).flip(2).transpose(2, 3)

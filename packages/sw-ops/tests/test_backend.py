@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 import sw_ops
-from sw_ops import backend
+from sw_ops import backend, native
 from sw_ops.backend import serving_backend
 from sw_ops.cli import app
 
@@ -90,6 +90,54 @@ def test_the_warning_says_what_to_do(cuda: Cuda, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (12, 0))
     with pytest.warns(RuntimeWarning, match="update its driver, or build sw-ops .*CMAKE_CUDA_ARCHITECTURES=120"):
         serving_backend(GPU, torch.float32)
+
+class Tensor:
+    """What the calls ask of a tensor on a second GPU."""
+
+    is_cuda, device, dtype = True, torch.device("cuda", 1), torch.bfloat16
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+
+def test_kernels_run_under_the_device_of_their_tensors(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with two GPUs: nothing touches the first one, and the caller's own stays the current one."""
+    current, calls, allocated = [0], [], []
+
+    @contextmanager
+    def device(wanted: torch.device) -> Iterator[None]:
+        current.append(wanted.index)
+        yield
+        current.pop()
+
+    def kernel(name: str, answer: object = None) -> object:
+        def call(problem: object, *arguments: object) -> object:
+            calls.append((name, current[-1], arguments))
+            return answer
+
+        return call
+
+    def empty(size: int, *, dtype: torch.dtype, device: torch.device) -> SimpleNamespace:
+        allocated.append((size * dtype.itemsize, device, current[-1]))
+        return SimpleNamespace(data_ptr=lambda: 4096)
+
+    names = ("stripe_forward", "stripe_fused", "stripe_input_grad", "stripe_weight_grad")
+    for name in names:
+        monkeypatch.setattr(cuda, name, kernel(name), raising=False)
+    monkeypatch.setattr(cuda, "weight_grad_workspace", kernel("weight_grad_workspace", 100), raising=False)
+    monkeypatch.setattr(native, "_C", backend._C)
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=70 + current[-1]))
+    monkeypatch.setattr(torch, "empty", empty)
+    for name in names:
+        native._run(name, Tensor(2, 3, 8, 8), Tensor(3, 3, 9), 4, False, "maps")
+    assert calls == [
+        *((name, 1, ("maps", 1, 71)) for name in names[:3]),
+        ("weight_grad_workspace", 1, (1,)),
+        ("stripe_weight_grad", 1, ("maps", 4096, 1, 71)),
+    ]
+    assert allocated == [(100, torch.device("cuda", 1), 1)]  # by PyTorch, whose memory it is, on the current stream
+    assert current == [0]
 
 
 @pytest.mark.parametrize(("error", "served"), [("", 1.0), (ERRORS[35], 2.0)])

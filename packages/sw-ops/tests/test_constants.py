@@ -7,7 +7,9 @@ import pickle
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from sw_ops import ShiftwiseConv2d, reparameterize
@@ -41,6 +43,20 @@ def test_memory_that_is_made_without_content_is_filled_by_reset_parameters(layer
     made.reset_parameters()
     for name in made.constants:
         assert torch.equal(getattr(made, name), getattr(like, name))
+
+
+def test_fsdp_fills_a_layer_that_was_made_without_memory(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        with torch.device("meta"):
+            model = torch.nn.Sequential(ShiftwiseConv2d(16, 51))
+        wrapped = FullyShardedDataParallel(model, device_id=torch.device("cpu"))
+        output = wrapped(torch.randn(2, 16, 9, 9))
+        for name in NAMES:
+            assert torch.equal(getattr(model[0], name), getattr(ShiftwiseConv2d(16, 51), name))
+        assert output.isfinite().all()
+    finally:
+        dist.destroy_process_group()
 
 
 def test_a_layer_made_on_a_default_device_has_all_its_tensors_there():

@@ -44,6 +44,22 @@ def test_a_transform_gives_what_the_pytorch_form_gives(name):
     torch.testing.assert_close(got, want)
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("name", ["jvp", "grad", "vmap", "vmap of grad"])
+@pytest.mark.parametrize("form", ["training", "frozen", "fused"])
+def test_a_transform_of_a_layer_gives_what_the_pytorch_form_gives(form, name):
+    torch.manual_seed(0)
+    layer = ShiftwiseConv2d(3, 9, dtype=torch.float64)
+    if form == "training":
+        for norm in (layer.norm_horizontal, layer.norm_vertical, layer.norm_identity):
+            norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
+    layer = layer.eval().fuse() if form == "fused" else layer.train(form == "training")
+    x = arguments()[0]
+    with sw_ops.use_backend("torch"):
+        want = TRANSFORMS[name](lambda x: layer(x).square().sum(), x)
+    torch.testing.assert_close(TRANSFORMS[name](lambda x: layer(x).square().sum(), x), want)
+
+
 def test_a_tangent_passes_through_without_torch_func():
     x, horizontal, vertical, _ = arguments()
     bias = torch.zeros(3, dtype=x.dtype)

@@ -5,6 +5,7 @@ alone, for one narrow model of each architecture.
 """
 
 import copy
+import importlib
 import pickle
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from timm.models import create_model
 from timm.optim import create_optimizer_v2
 from timm.utils import reparameterize_model
+from torch.utils._python_dispatch import TorchDispatchMode
 
 MODULES = ("shiftwise", "shiftwise_v1", "shiftwise_coordatt", "slak", "unireplknet")
 MODELS = [name for module in MODULES for name in timm.list_models(module=module)]
@@ -94,6 +96,59 @@ def test_model_load_pretrained(model_name, in_chans, tmp_path):
         model_name, pretrained=True, pretrained_cfg_overlay=overlay, in_chans=in_chans, num_classes=5, **NARROW
     )
     assert model.eval()(images(channels=in_chans)).shape == (1, 5)
+
+
+@every_architecture
+def test_headless_checkpoint_reload(model_name):
+    model, reloaded = (create_model(model_name, num_classes=0, **NARROW).eval() for _ in range(2))
+    filter_fn = importlib.import_module(type(model).__module__).checkpoint_filter_fn
+    reloaded.load_state_dict(filter_fn(dict(sorted(model.state_dict().items())), reloaded))
+    inputs = images()
+    with torch.no_grad():
+        torch.testing.assert_close(reloaded(inputs), model(inputs), rtol=0, atol=0)
+
+
+def poisoned(model_name, dtype=None):
+    """Return a model in memory that no constructor has written."""
+    model = create_model(model_name, num_classes=5, device="meta", dtype=dtype, **NARROW).to_empty(device="cpu")
+    for tensor in model.state_dict().values():
+        tensor.fill_(float("nan") if tensor.is_floating_point() else 99)
+    return model
+
+
+@every_architecture
+def test_model_init_weights_after_to_empty(model_name):
+    torch.manual_seed(0)
+    model = poisoned(model_name, torch.float64).eval()
+    model.init_weights()
+    constructed = create_model(model_name, num_classes=5, dtype=torch.float64, **NARROW)
+    for (name, tensor), other in zip(model.state_dict().items(), constructed.state_dict().values(), strict=True):
+        if torch.is_floating_point(tensor) and other.std() > 0:  # drawn
+            assert tensor.isfinite().all(), name
+            assert 0.5 < tensor.std() / other.std() < 2, name
+        else:
+            torch.testing.assert_close(tensor, other, msg=lambda text, name=name: f"{name}: {text}")
+    assert model(images(dtype=torch.float64)).isfinite().all()
+
+
+@every_architecture
+def test_every_module_resets_the_parameters_that_are_its_own(model_name):
+    model = poisoned(model_name)
+    for name, module in model.named_modules():  # as FSDP does, one by one
+        if own := [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+            module.reset_parameters()
+            assert all(tensor.isfinite().all() for tensor in own), name
+    assert model.eval()(images()).isfinite().all()
+
+
+@every_architecture
+def test_weights_in_16_bits_start_with_the_standard_deviation_of_those_in_32(model_name):
+    def deviation(dtype):
+        weights = create_model(model_name, dtype=dtype, **NARROW | {"dims": (64, 64, 64, 64)}).parameters()
+        return torch.cat([w.detach().float().flatten() for w in weights if w.ndim > 1]).std().item()
+
+    assert deviation(torch.bfloat16) == pytest.approx(deviation(torch.float32), rel=0.05)
+    assert deviation(torch.bfloat16) < 0.05
 
 
 @every_architecture
@@ -208,6 +263,57 @@ def test_model_reparameterize(model_name):
     features = create_model(model_name, features_only=True, **NARROW).double().eval()
     with torch.no_grad():
         torch.testing.assert_close(reparameterize_model(features)(inputs), features(inputs), rtol=1e-10, atol=1e-10)
+
+
+def deep(model_name):
+    """Return a model in which the layers within the residuals count, and its deployed form."""
+    torch.manual_seed(0)
+    model = create_model(model_name, layer_scale_init=0.5, **NARROW).eval()
+    return model, reparameterize_model(model)
+
+
+@every_architecture
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("grad", [False, True])
+def test_model_under_transforms(model_name, grad):
+    inputs = images(32, batch=2)
+    for model in deep(model_name):
+        model.double()
+        with torch.set_grad_enabled(grad):
+            expected = model(inputs.double())
+            mapped = torch.func.vmap(lambda image, net=model: net(image[None])[0])(inputs.double())
+            torch.testing.assert_close(mapped, expected)
+            step = torch.ones_like(inputs, dtype=torch.float64)
+            _, tangent = torch.func.jvp(model, (inputs.double(),), (step,))
+            difference = (model(inputs + 1e-5 * step) - model(inputs - 1e-5 * step)) / 2e-5
+            torch.testing.assert_close(tangent, difference, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("model_name", [name for name in ARCHITECTURES if not name.startswith("unirep")])
+def test_exact_layers_stay_exact_in_the_deployed_form(model_name):
+    model = create_model(model_name, small_kernel=3, kernel_sizes=(13, 13, 13, 3), **NARROW).eval()
+    for layer in model.modules():
+        if hasattr(layer, "exact"):
+            layer.exact = True
+    for network in (model, reparameterize_model(model)):
+        asked = []
+        with torch.no_grad(), Watch(asked):
+            network(images())
+        assert len(asked) == sum(NARROW["depths"])
+        assert all(asked)
+
+
+class Watch(TorchDispatchMode):
+    """Notes for each call of the operator whether it was asked to be exact."""
+
+    def __init__(self, asked):
+        super().__init__()
+        self.asked = asked
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "stripe_conv2d" in str(function):
+            self.asked.append((*args[5:], *(kwargs or {}).values()) == (True,))
+        return function(*args, **(kwargs or {}))
 
 
 @every_architecture

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Literal
 
 import torch
+from torch.autograd import forward_ad
 
 try:
     from sw_ops import _C
@@ -75,6 +76,14 @@ def serving_backend(device: torch.device, dtype: torch.dtype) -> Literal["native
     if _choice == "native":
         raise RuntimeError(f"use_backend('native'): {problem}")
     return "torch"
+
+
+def under_transform() -> bool:
+    """Tell whether a transform of ``torch.func`` or forward-mode differentiation is going on.
+
+    A compiled kernel knows nothing of a tangent, nor of a dimension that is mapped over.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def gpu_problem(index: int) -> str | None:

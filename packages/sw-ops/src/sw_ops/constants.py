@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -22,6 +23,8 @@ class ConstantTensors(nn.Module):
     def set_constants(self, **tensors: Tensor) -> None:
         """Keep copies of CPU tensors under these names, as attributes beside the parameters, on their device."""
         device = next(self.parameters()).device
+        # FSDP gives memory to, and resets, only modules with parameters or buffers that are directly theirs.
+        self.register_buffer("directly_owned", torch.empty(0, device=device), persistent=False)
         self.constants = {name: tensor.clone() for name, tensor in tensors.items()}  # as constructed, for resets
         for name, tensor in self.constants.items():
             setattr(self, name, tensor.to(device, copy=True))

@@ -34,6 +34,18 @@ def shiftwise_conv2d(
     return stripe_conv2d(x, *assemble_stripes(weight, table), anchor=table.kernel_size // 2, exact=exact)
 
 
+class SmallKernels(nn.ParameterList):
+    """The parallel sets of small kernels."""
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw from N(0, 0.02)."""
+        for weight in self:
+            # 16-bit weights are drawn in float32: 8 bits are few for the uniform number behind a normal one.
+            drawn = torch.empty_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+            weight.copy_(drawn.normal_(0, 0.02))
+
+
 class ShiftwiseConv2d(ConstantTensors):
     """Shift-wise convolution: the effect of a large depthwise kernel from small ones (arXiv 2401.12736, section 3).
 
@@ -90,7 +102,7 @@ class ShiftwiseConv2d(ConstantTensors):
         self.channels, self.kernel_size, self.small_kernel = channels, kernel_size, small_kernel
         self.exact = exact
 
-        self.weights = nn.ParameterList(
+        self.weights = SmallKernels(
             nn.Parameter(torch.empty(rep * n, 1, small_kernel, small_kernel, device=device, dtype=dtype))
             for _ in range(n_path)
         )
@@ -115,10 +127,7 @@ class ShiftwiseConv2d(ConstantTensors):
 
     def reset_parameters(self) -> None:
         """Draw the small kernels from N(0, 0.02), start the norms as identities, restore the tables."""
-        for weight in self.weights:
-            with torch.no_grad():  # 16-bit weights are drawn in float32: 8 bits are few for a uniform number
-                drawn = torch.empty_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
-                weight.copy_(drawn.normal_(0, 0.02))
+        self.weights.reset_parameters()
         self.reset_constants()
         for norm in self._norms:
             norm.reset_parameters()
@@ -276,7 +285,7 @@ def _fused_forward(
 
 def _channels(x: Tensor, index: Tensor) -> Tensor:
     """Select channels, keeping channels-last memory channels-last (``index_select`` alone would not)."""
-    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+    if x.stride(1) == 1:
         return x.permute(0, 2, 3, 1).index_select(3, index).permute(0, 3, 1, 2)
     return x.index_select(1, index)
 

@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
 from sw_ops import native, reference
 from sw_ops.arguments import check_kernels, check_maps, check_stripe
-from sw_ops.backend import serving_backend
+from sw_ops.backend import serving_backend, under_transform
 
 
 def stripe_conv2d(
@@ -86,15 +85,10 @@ def _prepared(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
 
 
 def _served_by_pytorch(x: Tensor) -> bool:
-    """Tell whether the PyTorch form computes: where no kernel is, and under the transforms of ``torch.func``.
-
-    A kernel that was compiled knows nothing of a tangent: forward-mode differentiation would give 0 without a word.
-    """
+    """Tell whether the PyTorch form computes: where no kernel is, and under transforms."""
     if serving_backend(x.device, x.dtype) == "torch":
         return True
-    if torch.compiler.is_compiling():
-        return False
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return not torch.compiler.is_compiling() and under_transform()
 
 
 # --- gradients -------------------------------------------------------------------------------------------------------

@@ -83,6 +83,15 @@ class StagedNet(nn.Module):
         self.apply(_init_weights)
 
     @torch.jit.ignore
+    def init_weights(self) -> None:
+        """Draw all weights anew and restore all constants, as after construction, also after ``to_empty``."""
+        for module in self.modules():
+            reset: Any = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
+        self.apply(_init_weights)
+
+    @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """Name the parameters that weight decay leaves alone besides the one-dimensional ones, which timm finds."""
         return set()
@@ -188,9 +197,16 @@ class StagedNet(nn.Module):
 
 def _init_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
+        draw_normal(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def draw_normal(weight: Tensor) -> None:
+    """Draw from N(0, 0.02), in float32 at least: 8 bits are few for the uniform number behind a normal one."""
+    drawn = torch.empty_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+    weight.copy_(trunc_normal_(drawn, std=0.02))
 
 
 def check_arguments(output_stride: int, depths: Sequence[int], **per_stage: Sequence[Any]) -> None:
@@ -226,7 +242,10 @@ def create(network: type[StagedNet], variant: str, pretrained: bool, **kwargs: A
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Return ``state_dict`` in this package's names; published names are translated."""
+    """Return ``state_dict`` in this package's names; published names are translated.
+
+    The architectures' modules have it too, for timm's users look for it beside the class of a model.
+    """
     return convert_published(state_dict, model) if is_published(state_dict) else state_dict
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sw_models.models._reparam import batch_norm_affine
 from sw_ops import stripe_conv2d_fused
+from sw_ops.backend import under_transform
 
 _CACHED_BYTES = 8 * 2**20  # of the widest map: fits a cache, and is still large enough for a good matrix product
 
@@ -29,7 +30,7 @@ class FusedShiftwiseBlock(nn.Module):
         conv = block.conv.fuse()
         scale, shift = batch_norm_affine(block.norm)
         rep = len(conv.rep_channels)
-        self.anchor = conv.kernel_size // 2
+        self.anchor, self.exact = conv.kernel_size // 2, conv.exact
         self.horizontal = nn.Parameter(conv.horizontal * scale[:rep, None, None])
         self.vertical = nn.Parameter(conv.vertical * scale[:rep, None, None])
         self.bias = nn.Parameter(conv.bias * scale[:rep] + shift[:rep])
@@ -44,6 +45,8 @@ class FusedShiftwiseBlock(nn.Module):
         self.project_weight = nn.Parameter((weight * (scale * block.gamma)[:, None])[order])
         self.project_bias = nn.Parameter(((bias * scale + shift) * block.gamma)[order])
 
+    exact = False  # of blocks that were pickled before there was a choice
+
     def forward(self, x: Tensor, scratch: Tensor | None = None) -> Tensor:
         """Return ``x`` plus the block's branch, ``[B, dim, H, W]``.
 
@@ -52,7 +55,8 @@ class FusedShiftwiseBlock(nn.Module):
             scratch: ``[2, B*H*W, 4*dim]``, memory to work in; without it, new memory is taken.
         """
         rep = len(self.bias)
-        processed = stripe_conv2d_fused(x[:, :rep], self.horizontal, self.vertical, self.bias, self.anchor)
+        stripes = (self.horizontal, self.vertical, self.bias)
+        processed = stripe_conv2d_fused(x[:, :rep], *stripes, self.anchor, exact=self.exact)
         copied = x[:, rep:] * self.ghost_scale[:, None, None] + self.ghost_shift[:, None, None]
         y = torch.cat([processed, copied], dim=1)
         y = y.mul_(self.excite(self.squeeze(y.mean((2, 3))).relu_()).sigmoid_()[:, :, None, None])
@@ -129,6 +133,7 @@ def _runs_in_scratch(x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and not torch.is_grad_enabled()
+        and not under_transform()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()

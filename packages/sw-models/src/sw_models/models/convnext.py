@@ -28,8 +28,14 @@ class ConvNeXtBlock(nn.Module):
         self.expand = nn.Conv2d(dim, 4 * dim, 1, **dd)
         self.act = nn.GELU()
         self.project = nn.Conv2d(4 * dim, dim, 1, **dd)
-        self.gamma = nn.Parameter(torch.full((dim,), layer_scale_init, **dd))
+        self.layer_scale_init = layer_scale_init
+        self.gamma = nn.Parameter(torch.empty(dim, **dd))
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start the layer scale at its initial value."""
+        nn.init.constant_(self.gamma, self.layer_scale_init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` plus the block's branch."""

@@ -17,7 +17,18 @@ from timm.layers import DropPath, SqueezeExcite
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from sw_models.models._base import Stage, StagedNet, check_arguments, config, create, drop_path_rates, shuffle_seeds
+from sw_models.models._base import (
+    Stage,
+    StagedNet,
+    check_arguments,
+    config,
+    create,
+    drop_path_rates,
+    shuffle_seeds,
+)
+from sw_models.models._base import (
+    checkpoint_filter_fn as checkpoint_filter_fn,
+)
 from sw_models.models._deployed import FusedShiftwiseStage, l2_norm
 from sw_models.models._stems import conv_downsample, conv_stem
 from sw_ops import ChannelSplit, ShiftTable, ShiftwiseConv2d
@@ -40,8 +51,14 @@ class GlobalResponseNorm(nn.Module):
     ) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Make the norm the identity."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised map, in the dtype of ``x``."""
@@ -77,8 +94,14 @@ class ShiftwiseBlock(nn.Module):
         self.grn = GlobalResponseNorm(4 * dim, **dd)
         self.project = nn.Conv2d(4 * dim, dim, 1, bias=False, **dd)
         self.project_norm = nn.BatchNorm2d(dim, **dd)
-        self.gamma = nn.Parameter(torch.full((dim,), layer_scale_init, **dd))
+        self.layer_scale_init = layer_scale_init
+        self.gamma = nn.Parameter(torch.empty(dim, **dd))
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start the layer scale at its initial value."""
+        nn.init.constant_(self.gamma, self.layer_scale_init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` plus the block's branch."""

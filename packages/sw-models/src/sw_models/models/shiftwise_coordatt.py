@@ -15,7 +15,14 @@ from timm.layers import DropPath
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from sw_models.models._base import Stage, config, create
+from sw_models.models._base import (
+    Stage,
+    config,
+    create,
+)
+from sw_models.models._base import (
+    checkpoint_filter_fn as checkpoint_filter_fn,
+)
 from sw_models.models.shiftwise import GlobalResponseNorm, ShiftwiseNet
 from sw_ops import ChannelSplit, ShiftTable, ShiftwiseConv2d
 
@@ -69,8 +76,14 @@ class CoordAttBlock(nn.Module):
         self.grn = GlobalResponseNorm(4 * dim, **dd)
         self.project = nn.Conv2d(4 * dim, dim, 1, bias=False, **dd)
         self.project_norm = nn.BatchNorm2d(dim, **dd)
-        self.gamma = nn.Parameter(torch.full((dim,), layer_scale_init, **dd))
+        self.layer_scale_init = layer_scale_init
+        self.gamma = nn.Parameter(torch.empty(dim, **dd))
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start the layer scale at its initial value."""
+        nn.init.constant_(self.gamma, self.layer_scale_init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` plus the block's branch."""

@@ -13,7 +13,18 @@ import torch
 from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
-from sw_models.models._base import Stage, StagedNet, check_arguments, config, create, drop_path_rates, shuffle_seeds
+from sw_models.models._base import (
+    Stage,
+    StagedNet,
+    check_arguments,
+    config,
+    create,
+    drop_path_rates,
+    shuffle_seeds,
+)
+from sw_models.models._base import (
+    checkpoint_filter_fn as checkpoint_filter_fn,
+)
 from sw_models.models._stems import patch_downsample, patch_stem
 from sw_models.models.convnext import ConvNeXtBlock
 from sw_ops import ChannelSplit, ShiftTable, ShiftwiseConv2d

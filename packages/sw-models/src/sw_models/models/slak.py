@@ -16,7 +16,18 @@ import torch.nn.functional as F
 from timm.models import generate_default_cfgs, register_model, register_notrace_module
 from torch import Tensor, nn
 
-from sw_models.models._base import Stage, StagedNet, check_arguments, config, create, drop_path_rates
+from sw_models.models._base import (
+    Stage,
+    StagedNet,
+    check_arguments,
+    config,
+    create,
+    draw_normal,
+    drop_path_rates,
+)
+from sw_models.models._base import (
+    checkpoint_filter_fn as checkpoint_filter_fn,
+)
 from sw_models.models._reparam import batch_norm_affine
 from sw_models.models._stems import patch_downsample, patch_stem
 from sw_models.models.convnext import ConvNeXtBlock
@@ -31,6 +42,8 @@ class StripedConv2d(nn.Module):
         channels: number of channels ``C``.
         kernel_size: length ``K`` of the stripes, odd.
         small_kernel: their thickness ``k``, and the width of the square, odd.
+        exact: compute without the fast algorithm, see :func:`sw_ops.stripe_conv2d`. An attribute too, which may be set
+            at any time; the fused form keeps it.
         device: where the parameters live.
         dtype: of the parameters.
     """
@@ -40,6 +53,7 @@ class StripedConv2d(nn.Module):
         channels: int,
         kernel_size: int,
         small_kernel: int,
+        exact: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -48,19 +62,24 @@ class StripedConv2d(nn.Module):
             raise ValueError(f"kernel_size: got {kernel_size}, want an odd number")
         slot_count(kernel_size, small_kernel)  # raises if the two do not fit
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.kernel_size, self.small_kernel = kernel_size, small_kernel
+        self.kernel_size, self.small_kernel, self.exact = kernel_size, small_kernel, exact
         self.horizontal = nn.Parameter(torch.empty(channels, small_kernel, kernel_size, **dd))
         self.vertical = nn.Parameter(torch.empty(channels, kernel_size, small_kernel, **dd))
         self.square = nn.Parameter(torch.empty(channels, small_kernel, small_kernel, **dd))
         self.norm_horizontal = nn.BatchNorm2d(channels, **dd)
         self.norm_vertical = nn.BatchNorm2d(channels, **dd)
         self.norm_square = nn.BatchNorm2d(channels, **dd)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the kernels from N(0, 0.02)."""
         for kernel in (self.horizontal, self.vertical, self.square):
-            nn.init.trunc_normal_(kernel, std=0.02)
+            draw_normal(kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of the three normalised maps."""
-        h, v, s = stripe_conv2d(x, self.horizontal, self.vertical, self.square, self.kernel_size // 2)
+        kernels = (self.horizontal, self.vertical, self.square)
+        h, v, s = stripe_conv2d(x, *kernels, self.kernel_size // 2, exact=self.exact)
         return self.norm_horizontal(h) + self.norm_vertical(v) + self.norm_square(s)
 
     @torch.no_grad()
@@ -72,20 +91,22 @@ class StripedConv2d(nn.Module):
         margin = (self.kernel_size - self.small_kernel) // 2
         square = self.square * scales[2][:, None, None]
         horizontal = self.horizontal * scales[0][:, None, None] + F.pad(square, (margin, margin))
-        return FusedStripedConv2d(horizontal, self.vertical * scales[1][:, None, None], sum(shifts))
+        return FusedStripedConv2d(horizontal, self.vertical * scales[1][:, None, None], sum(shifts), self.exact)
 
 
 @register_notrace_module
 class FusedStripedConv2d(nn.Module):
     """A wide and a tall depthwise convolution and a bias; :meth:`StripedConv2d.fuse` makes it."""
 
-    def __init__(self, horizontal: Tensor, vertical: Tensor, bias: Tensor) -> None:
+    def __init__(self, horizontal: Tensor, vertical: Tensor, bias: Tensor, exact: bool = False) -> None:
         super().__init__()
+        self.exact = exact
         self.horizontal, self.vertical, self.bias = (nn.Parameter(t) for t in (horizontal, vertical, bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's map."""
-        return stripe_conv2d_fused(x, self.horizontal, self.vertical, self.bias, self.horizontal.shape[2] // 2)
+        anchor = self.horizontal.shape[2] // 2
+        return stripe_conv2d_fused(x, self.horizontal, self.vertical, self.bias, anchor, exact=self.exact)
 
 
 def stripe_to_slots(kernel: Tensor) -> Tensor:

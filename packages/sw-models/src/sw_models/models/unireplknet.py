@@ -17,7 +17,17 @@ from timm.layers import DropPath, SqueezeExcite
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from sw_models.models._base import Stage, StagedNet, check_arguments, config, create, drop_path_rates
+from sw_models.models._base import (
+    Stage,
+    StagedNet,
+    check_arguments,
+    config,
+    create,
+    drop_path_rates,
+)
+from sw_models.models._base import (
+    checkpoint_filter_fn as checkpoint_filter_fn,
+)
 from sw_models.models._reparam import batch_norm_affine, with_weights
 from sw_models.models._stems import conv_downsample, conv_stem
 
@@ -76,8 +86,14 @@ class ResponseNorm(nn.Module):
         self, channels: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
-        self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
+        self.bias: nn.Parameter | None = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Make the norm the identity."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised map."""
@@ -109,8 +125,15 @@ class UniRepLKNetBlock(nn.Module):
         self.grn = ResponseNorm(4 * dim, **dd)
         self.project = nn.Linear(4 * dim, dim, bias=False, **dd)
         self.project_norm: nn.Module = nn.BatchNorm2d(dim, **dd)
-        self.gamma: nn.Parameter | None = nn.Parameter(torch.full((dim,), layer_scale_init, **dd))
+        self.layer_scale_init = layer_scale_init
+        self.gamma: nn.Parameter | None = nn.Parameter(torch.empty(dim, **dd))
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start the layer scale at its initial value."""
+        if self.gamma is not None:  # as it is until deployment
+            nn.init.constant_(self.gamma, self.layer_scale_init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` plus the block's branch."""

@@ -6,7 +6,8 @@ UV := .uv/bin/uv
 PACKAGES := $(notdir $(patsubst %/,%,$(wildcard packages/*/)))
 say = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test lint test-workspace $(PACKAGES:%=test-%) sanitize test-wheel test-third-parties test-slow fuzz clean
+.PHONY: help demo test lint lint-workflows test-workspace $(PACKAGES:%=test-%) $(PACKAGES:%=locked-%) \
+  $(PACKAGES:%=locked-%-lowest) sanitize test-wheel free-threaded test-third-parties test-slow test-release fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -37,6 +38,14 @@ lint: .venv ## style, types, and the direction of imports between packages
 	$(call say,Imports between packages)
 	.venv/bin/lint-imports
 
+lint-workflows: $(UV) ## what GitHub runs: zizmor for its safety; actionlint, where it is installed, for its syntax
+	$(UV) tool run --quiet zizmor==1.32.0 --offline --no-progress --pedantic .github
+	@if command -v actionlint; then \
+	  actionlint -ignore 'reusable workflow call "\$$/'; \
+	else \
+	  echo "actionlint: not installed, left out"; \
+	fi
+
 test-workspace: .venv ## what crosses packages
 	$(call say,Tests across packages)
 	.venv/bin/python -m pytest tests
@@ -47,6 +56,14 @@ $(PACKAGES:%=test-%): test-%: $(UV)
 	UV_PROJECT_ENVIRONMENT=.venvs/$* $(UV) sync --quiet --package $*
 	$(call say,$*: tests)
 	.venvs/$*/bin/python -m pytest packages/$*/tests
+
+# The same with exactly the versions of .github/requirements, newest or lowest, every file checked by its hash.
+$(PACKAGES:%=locked-%) $(PACKAGES:%=locked-%-lowest): locked-%: $(UV)
+	$(call say,$*: the versions of .github/requirements/$*.txt)
+	$(UV) venv --quiet --clear $(if $(findstring lowest,$*),--python 3.10) .venvs/locked-$*
+	$(UV) pip sync --quiet --python .venvs/locked-$* --require-hashes .github/requirements/$*.txt
+	$(UV) pip install --quiet --python .venvs/locked-$* --no-deps $$(python3 tools/workspace.py $(*:-lowest=))
+	.venvs/locked-$*/bin/python -m pytest packages/$(*:-lowest=)/tests
 
 .PHONY: .venv
 .venv: $(UV) ## the environment with every package, for working on them
@@ -73,8 +90,15 @@ test-wheel: $(UV) ## sw-ops as people get it: one wheel, with the lowest and the
 	$(UV) build --quiet --out-dir packages/sw-ops/dist packages/sw-ops
 	$(call say,The wheel with torch 2.6.0 and with torch 2.14.1)
 	for torch in 2.6.0 2.14.1; do \
-	  $(UV) run --quiet --no-project --isolated --with torch==$$torch --with packages/sw-ops/dist/*.whl sw-ops doctor || exit 1; \
+	  $(UV) run --quiet --no-project --isolated --with torch==$$torch --with packages/sw-ops/dist/*.whl \
+	    python packages/sw-ops/tools/check_wheel.py || exit 1; \
 	done
+
+free-threaded: $(UV) ## sw-ops in a Python without a GIL
+	$(UV) venv --quiet --clear --python 3.14t .venvs/free-threaded
+	$(UV) pip install --quiet --python .venvs/free-threaded ./packages/sw-ops pytest
+	.venvs/free-threaded/bin/python -m pytest packages/sw-ops/tests/test_threads.py
+	.venvs/free-threaded/bin/python packages/sw-ops/tools/check_wheel.py
 
 test-third-parties: $(UV) ## segmentation_models_pytorch and anomalib on our backbones, in an environment of their own
 	UV_PROJECT_ENVIRONMENT=.venvs/third-parties $(UV) sync --quiet --package sw-models
@@ -86,6 +110,12 @@ test-slow: $(UV) ## the tests that take minutes
 	  UV_PROJECT_ENVIRONMENT=.venvs/$$package $(UV) sync --quiet --package $$package && \
 	  .venvs/$$package/bin/python -m pytest -m slow packages/$$package/tests || exit 1; \
 	done
+
+test-release: .venv ## take all six through every step of a release: alone in an empty environment, in an empty folder
+	.venv/bin/python -m pytest -m slow tests/test_release.py
+
+lock: .venv ## write .github/requirements: the newest and the lowest versions that CI tests with, hashed
+	.venv/bin/python tools/lock.py
 
 FUZZED := $(patsubst packages/%/tests/test_fuzz.py,%,$(wildcard packages/*/tests/test_fuzz.py))
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
-from affected_packages import affected, dependencies
+from affected_packages import affected
+from workspace import dependencies, in_order
 
 GRAPH = {"ops": set(), "models": {"ops"}, "sparse": {"models"}, "det": {"sparse"}, "seg": {"sparse"}}
 
@@ -30,3 +31,7 @@ def test_the_workspace_has_the_declared_order() -> None:
     graph = dependencies()
     assert graph["sw-ops"] == set()
     assert all(below in graph for name in graph for below in graph[name])
+
+
+def test_dependencies_come_first() -> None:
+    assert in_order({"det", "ops", "sparse"}, GRAPH) == ["ops", "sparse", "det"]

@@ -7,26 +7,11 @@ python tools/affected_packages.py         every package
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def dependencies() -> dict[str, set[str]]:
-    """Return, for every package of the workspace, the packages of the workspace that it declares."""
-    projects = {path.parent.name: tomllib.loads(path.read_text()) for path in ROOT.glob("packages/*/pyproject.toml")}
-    return {
-        name: {re.split(r"[^\w-]", wanted)[0] for wanted in project["project"]["dependencies"]} & projects.keys()
-        for name, project in projects.items()
-    }
+from workspace import ROOT, dependencies, in_order
 
 
 def affected(changed_files: list[str], depends_on: dict[str, set[str]]) -> list[str]:
@@ -40,11 +25,7 @@ def affected(changed_files: list[str], depends_on: dict[str, set[str]]) -> list[
         touched |= {parts[1]} if len(parts) > 1 and parts[0] == "packages" else set(depends_on)
     while grown := {name for name, below in depends_on.items() if below & touched} - touched:
         touched |= grown
-    return sorted(touched & depends_on.keys(), key=lambda name: (len(_all_below(name, depends_on)), name))
-
-
-def _all_below(name: str, depends_on: dict[str, set[str]]) -> set[str]:
-    return set().union(*({below} | _all_below(below, depends_on) for below in depends_on[name]))
+    return in_order(touched & depends_on.keys(), depends_on)
 
 
 def main(arguments: list[str]) -> None:

@@ -98,7 +98,7 @@ void bind_cuda(py::module_ m) {
 
 }  // namespace
 
-PYBIND11_MODULE(_C, m) {
+PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
     m.doc() = "Native stripe convolutions of sw-ops.";
     bind_cpu(m.def_submodule("cpu"));
 #ifdef SW_WITH_CUDA

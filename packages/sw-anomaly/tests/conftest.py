@@ -51,6 +51,11 @@ def draw_nails(angles):
     return [draw_nail(angle, 80 + number % 5, 80 - number % 3) for number, angle in enumerate(angles)]
 
 
+@pytest.fixture(autouse=True)
+def _memory_of_its_own(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def tiny_root(tmp_path):
     """``disc``: six good training images; in test two good ones and two with a white ``spot``."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sw_anomaly.data.images import Intensity
+from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.data.splits import Protocol
 from sw_anomaly.detector import FORMAT, Detector, DetectorInfo, load_detector, read_info
 from sw_anomaly.methods.base import HeatMethod, score

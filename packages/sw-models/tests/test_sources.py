@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from sw_models.errors import InputError
-from sw_models.sources import find_sources, read_image
+from sw_models.sources import Source, find_sources, read_image, read_source
 
 
 @pytest.fixture
@@ -65,3 +65,71 @@ def test_what_cannot_be_decoded_is_named(tmp_path, content):
     Path(tmp_path / "a.png").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.png cannot be read as an image"):
         read_image(tmp_path / "a.png")
+
+
+def test_an_image_larger_than_allowed_is_not_decoded(tmp_path):
+    pytest.importorskip("cv2")
+    Image.new("L", (40, 30)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"got 40x30, want at most 1,000 pixels"):
+        read_image(tmp_path / "a.png", 1000)
+    assert read_image(tmp_path / "a.png", 1200).shape == (30, 40, 3)
+
+
+LEVELS = [20, 90, 160, 230] * 5
+
+
+@pytest.fixture
+def video(tmp_path):
+    """Frames of 48x32, each of one grey level."""
+    cv2 = pytest.importorskip("cv2")
+    path = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (48, 32))
+    for level in LEVELS:
+        writer.write(np.full((32, 48, 3), level, dtype=np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_video_is_its_frames_in_order(video):
+    frames = dict(read_source(Source(video, Path("clip"))))
+    assert [str(name) for name in frames] == [f"clip/{number:06}" for number in range(len(LEVELS))]
+    assert {frame.shape for frame in frames.values()} == {(32, 48, 3)}
+    np.testing.assert_allclose([frame.mean() for frame in frames.values()], LEVELS, atol=6)
+
+
+def test_frames_larger_than_allowed_are_not_decoded(video):
+    with pytest.raises(InputError, match=r"clip\.mp4: got frames of 48x32, want at most 1,000 pixels"):
+        list(read_source(Source(video, Path("clip")), 1000))
+
+
+def test_a_file_that_is_no_video_is_named_in_one_line(tmp_path, capfd):
+    pytest.importorskip("cv2")
+    (tmp_path / "clip.mp4").write_bytes(b"nothing of the kind")
+    with pytest.raises(InputError, match=r"clip\.mp4 cannot be read as a video"):
+        list(read_source(Source(tmp_path / "clip.mp4", Path("clip"))))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_video_that_is_damaged_gives_what_it_has_and_is_named(video, capfd):
+    content = bytearray(video.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)
+    video.write_bytes(content)
+    images = read_source(Source(video, Path("clip")))
+    assert next(images)[1].shape == (32, 48, 3)
+    with pytest.raises(InputError, match=rf"got \d+ frames, want the {len(LEVELS)} that it announces"):
+        list(images)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_no_frame_has_the_name_of_an_image(video, order):
+    (video.parent / "clip").mkdir()
+    for name in ("clip/000000.png", "clip/000001.jpg", "clip.png"):
+        Image.new("L", (40, 30)).save(video.parent / name)
+    below = str(video.parent)  # the video, and clip/000000 by its path below
+    given = [below, str(video), str(video.parent / "clip.png")]
+    sources = find_sources(given[::order])
+    frames = [source.name / f"{number:06}" for source in sources if source.is_video for number in range(20)]
+    every = frames + [source.name for source in sources if not source.is_video]
+    assert len(every) == len(set(every)) == 2 * 20 + 4

@@ -10,8 +10,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sw_anomaly.data.category import Category, LabelledImage
     from sw_anomaly.data.images import load_image, load_mask
-    from sw_anomaly.data.mvtec import Category, LabelledImage, read_category
+    from sw_anomaly.data.mvtec import read_category
     from sw_anomaly.detector import Detector, DetectorInfo, load_detector
     from sw_anomaly.evaluation.evaluate import Evaluation, evaluate
     from sw_anomaly.methods.base import Inspection
@@ -35,12 +36,12 @@ __all__ = [
     "region_overlap",
 ]
 _HOMES = {  # imported when first asked for: torch takes a second, and `sw-anomaly --help` needs none of it
-    "Category": "data.mvtec",
+    "Category": "data.category",
     "Detector": "detector",
     "DetectorInfo": "detector",
     "Evaluation": "evaluation.evaluate",
     "Inspection": "methods.base",
-    "LabelledImage": "data.mvtec",
+    "LabelledImage": "data.category",
     "evaluate": "evaluation.evaluate",
     "load_detector": "detector",
     "load_image": "data.images",

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sw_anomaly.data.images import Intensity
+from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.data.splits import Protocol
 from sw_anomaly.methods.base import Inspection, Method
 from sw_anomaly.methods.ensemble import Ensemble

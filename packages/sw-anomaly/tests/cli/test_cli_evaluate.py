@@ -77,7 +77,7 @@ def test_a_category_without_test_images_can_be_trained_but_not_evaluated(run, ti
 
 def test_an_image_that_does_not_decode(run, tiny_root):
     (tiny_root / "disc" / "test" / "good" / "001.png").write_bytes(b"not a picture")
-    assert "001.png does not decode" in refusal(run("eval", "--category", "disc", "--data", tiny_root))
+    assert "001.png cannot be read" in refusal(run("eval", "--category", "disc", "--data", tiny_root))
 
 
 def test_a_mask_of_another_size(run, tiny_root):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from sw_anomaly.data.images import Intensity
+from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.detector import Inspection
 
 from conftest import refusal
@@ -48,7 +48,7 @@ def test_it_goes_on_past_an_unreadable_file_lists_it_and_exits_with_3(run, tiny_
     assert result.exit_code == 3
     assert "2 of 3 images are called defective" in result.stdout
     assert "not read: " in result.stderr
-    assert "000.png does not decode" in result.stderr
+    assert "000.png cannot be read" in result.stderr
     assert "Traceback" not in result.output
 
 

@@ -16,8 +16,8 @@ from conftest import save
 
 
 @pytest.fixture
-def look(tiny_root, tmp_path):
-    return lambda **options: check_category(read_category(tiny_root, "disc"), tmp_path / "memory.json", **options)
+def look(tiny_root):
+    return lambda **options: check_category(read_category(tiny_root, "disc"), **options)
 
 
 def test_what_is_there_is_counted(look):
@@ -88,15 +88,14 @@ def test_what_may_be_meant_so_is_noted_and_not_refused(look, tiny_root):
     ]
 
 
-def test_only_files_that_changed_are_decoded_again(look, tiny_root, tmp_path, monkeypatch):
+def test_only_files_that_changed_are_decoded_again(look, tiny_root, monkeypatch):
     decoded = []
-    decode = module._decode
 
-    def decode_and_note(path, is_mask):
-        decoded.append(path)
-        return decode(path, is_mask)
+    def noting(load):
+        return lambda path, max_pixels: decoded.append(path) or load(path, max_pixels)
 
-    monkeypatch.setattr(module, "_decode", decode_and_note)
+    monkeypatch.setattr(module, "load_image", noting(module.load_image))
+    monkeypatch.setattr(module, "load_mask", noting(module.load_mask))
     first = look()
     assert len(decoded) == 12
     assert look() == first
@@ -106,7 +105,11 @@ def test_only_files_that_changed_are_decoded_again(look, tiny_root, tmp_path, mo
     os.utime(path, ns=(0, 0))
     look()
     assert decoded[12:] == [path]
-    for text in ("no json", "[]", '{"format": 1, "files": {"a": {"wrong": 1}}}', '{"format": 0}'):
-        (tmp_path / "memory.json").write_text(text)
-        assert look().groups == look().groups
-    assert len(decoded) == 13 + 4 * 12
+
+
+def test_every_copy_is_named_however_many_there_are(look, tiny_root):
+    disc = tiny_root / "disc"
+    for number in range(20):
+        shutil.copy(disc / "train" / "good" / "000.png", disc / "test" / "good" / f"copy{number:02}.png")
+    (refused,) = look().refused
+    assert all(f"copy{number:02}.png" in refused for number in range(20))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sw_anomaly.data.category import LabelledImage
 from sw_anomaly.data.manifest import check_unseen, digest, picture_digest, write_manifest
-from sw_anomaly.data.mvtec import LabelledImage, read_category
+from sw_anomaly.data.mvtec import read_category
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_models.errors import InputError
 
@@ -22,7 +23,7 @@ def category(tiny_root):
 
 
 def test_a_test_image_that_shows_what_training_saw_is_refused_whatever_its_name_and_format(category):
-    seen = [picture_digest(image.path) for image in category.train]
+    seen = [picture_digest(image) for image in category.train]
     check_unseen(category.test, seen)
     copy = category.test[0].path.with_name("another.bmp")
     Image.open(category.train[2].path).save(copy)

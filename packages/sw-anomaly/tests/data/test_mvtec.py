@@ -135,7 +135,7 @@ def test_a_missing_root_is_named(tmp_path):
 def test_an_image_that_does_not_decode_is_named(tiny_root):
     path = tiny_root / "disc" / "train" / "good" / "003.png"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(InputError, match=r"003\.png does not decode"):
+    with pytest.raises(InputError, match=r"003\.png cannot be read"):
         read_category(tiny_root, "disc").train[3].load()
 
 

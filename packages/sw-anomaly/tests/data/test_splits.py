@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from sw_anomaly.data.mvtec import Category, LabelledImage, read_category
+from sw_anomaly.data.category import Category, LabelledImage
+from sw_anomaly.data.mvtec import read_category
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_models.errors import InputError
 

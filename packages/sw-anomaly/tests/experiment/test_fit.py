@@ -49,7 +49,7 @@ def test_each_method_is_fitted_saved_read_and_says_the_same_again(category, tmp_
     assert detector.pixel_threshold > 0
     assert (detector.info.method, detector.info.model) == (method, MODELS[method])
     assert detector.info.view.crop is None
-    assert set(detector.info.seen) == {picture_digest(image.path) for image in category.train}
+    assert set(detector.info.seen) == {picture_digest(image) for image in category.train}
     image = category.test[-1].load()[0]
     again = load_detector(tmp_path / "run" / CHECKPOINT)
     assert again.info == detector.info
@@ -76,7 +76,7 @@ def test_equal_seeds_give_equal_detectors(category, tmp_path, method):
 def test_real_defects_may_be_shown(category, tmp_path, protocol):
     detector = fit_anew(category, configure(category, "unet", **protocol), tmp_path / "run")
     split = make_split(category, detector.info.protocol, 0)
-    shown = {picture_digest(image.path) for image in split.train + split.validation if not image.is_good}
+    shown = {picture_digest(image) for image in split.train + split.validation if not image.is_good}
     assert shown
     assert shown <= set(detector.info.seen)
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sw_anomaly.data.images import Intensity
-from sw_anomaly.data.mvtec import load_image
-from sw_anomaly.data.sources import find_sources
+from sw_anomaly.data.images import load_image
+from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.detector import Inspection
 from sw_anomaly.experiment.predict import predict
+from sw_models.sources import find_sources
 
 from conftest import save
 
@@ -62,7 +62,7 @@ def test_every_image_has_a_row_a_heat_map_and_a_mask(parts, tmp_path):
 def test_what_cannot_be_read_is_passed_over_and_named(parts, tmp_path):
     found = run(parts, tmp_path)
     assert len(found.unreadable) == 1
-    assert "1b.png does not decode" in found.unreadable[0]
+    assert "1b.png cannot be read" in found.unreadable[0]
     (row,) = [row for row in csv.DictReader((tmp_path / "out" / "scores.csv").open()) if row["error"]]
     assert row["path"].endswith("1b.png")
     assert row["score"] == ""

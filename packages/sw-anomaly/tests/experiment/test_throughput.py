@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sw_anomaly.data.images import Intensity
-from sw_anomaly.data.sources import find_sources
+from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.detector import Inspection
 from sw_anomaly.experiment.throughput import WARM_UP, measure
 from sw_models.errors import InputError
+from sw_models.sources import find_sources
 
 
 class Slow:
@@ -43,7 +43,7 @@ def test_as_many_images_as_asked_for_are_inspected_and_the_shares_are_true(tiny_
 def test_an_image_that_cannot_be_read_is_named(tiny_root, tmp_path):
     path = tiny_root / "disc" / "test" / "good" / "000.png"
     path.write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"000\.png does not decode"):
+    with pytest.raises(InputError, match=r"000\.png cannot be read"):
         measure(Slow(), find_sources([str(path)], tmp_path / "out"), 1)
 
 

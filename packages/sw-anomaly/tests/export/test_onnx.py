@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sw_anomaly.data.images import Intensity
+from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.detector import Detector
 from sw_anomaly.export.onnx import OUTPUTS, check_file, export_detector
 from sw_anomaly.methods.ensemble import Ensemble

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from sw_anomaly.data.images import Intensity
+from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.preprocessing import graph
 from sw_anomaly.preprocessing.graph import ViewGraph, components, dilate, erode, gradient_magnitude, otsu, scaling
 from sw_anomaly.preprocessing.pose import Crop

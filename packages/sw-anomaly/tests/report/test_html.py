@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from sw_anomaly.data.images import Intensity
+from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.data.mvtec import read_category
 from sw_anomaly.detector import Inspection
 from sw_anomaly.evaluation.evaluate import evaluate

@@ -19,6 +19,7 @@ from sw_models.errors import InputError, Interrupted
 
 # Typer brings a click of its own in some versions; its errors are found through a name that all versions have.
 _UsageError: Any = typer.BadParameter.__mro__[1]
+WIDTH = 120  # characters in a line of a table that goes to a file
 
 
 class _OneLineRefusals(TyperGroup):
@@ -103,7 +104,8 @@ def finite(value: Any) -> Any:
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str, *, stderr: bool = False) -> None:
     """Print rows with the same keys as a table, or as JSON.
 
-    Texts are shown as they are: a class called "bolt [m8]" is no markup.
+    Texts are shown as they are: a class called "bolt [m8]" is no markup. Numbers are aligned at the right, those that
+    are texts such as "98.4 %", too.
 
     Args:
         rows: at least one; the keys of the first are the columns.
@@ -116,10 +118,14 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str, *, 
         return
     table = Table(title=Text(title), title_justify="left")
     for number, (name, first) in enumerate(rows[0].items()):
-        table.add_column(Text(name), no_wrap=number == 0, justify="left" if isinstance(first, str) else "right")
+        is_text = isinstance(first, str) and not first.startswith(("–", *"0123456789"))
+        table.add_column(Text(name), no_wrap=number == 0, justify="left" if is_text else "right")
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row.values()))
-    Console(stderr=stderr).print(table)
+    console = Console(stderr=stderr)
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(table)
 
 
 def print_figures(figures: Mapping[str, Any], as_json: bool, title: str) -> None:

@@ -9,16 +9,21 @@ from __future__ import annotations
 import json
 import os
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from PIL import Image
 
 from sw_models.files import write_atomically
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAX_PIXELS = 100_000_000  # of one image: a file of a few kilobytes can hold far more
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError, Image.DecompressionBombError)
@@ -95,6 +100,29 @@ def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation of an open image, 1 where it says none."""
     found = image.getexif().get(_ORIENTATION, 1)
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def png_essence(content: bytes | NDArray[np.uint8]) -> bytes:
+    """Return a PNG file without the chunks that are not needed for its pixels, over which decoders print warnings.
+
+    Args:
+        content: of the file.
+
+    Raises:
+        ValueError: a chunk is damaged, or said to be longer than the file: decoders fetch its memory first.
+    """
+    held = memoryview(content)
+    kept, place = [bytes(held[:8])], 8
+    while not kept[-1].startswith(b"IEND", 4):
+        end = place + 12 + int.from_bytes(held[place : place + 4], "big")
+        if end > len(held):
+            raise ValueError("a part of it is said to be longer than the file")
+        if zlib.crc32(held[place + 4 : end - 4]) != int.from_bytes(held[end - 4 : end], "big"):
+            raise ValueError("a part of it is damaged: its checksum is another")
+        if held[place + 4] < ord("a"):  # upper case: a critical chunk
+            kept.append(bytes(held[place:end]))
+        place = end
+    return b"".join(kept)
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sw_models.errors import InputError
-from sw_models.images import MAX_PIXELS, UNREADABLE, open_image, orientation_of
+from sw_models.images import MAX_PIXELS, UNREADABLE, open_image, orientation_of, png_essence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
+
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what OpenCV and its decoders would print is raised here
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+ANNOUNCED = 0.99  # share of the frames which a video announces that must be there
 
 
 @dataclass(frozen=True)
@@ -52,52 +57,52 @@ def find_sources(given: Sequence[str], leave_out: Path | None = None) -> list[So
     """
     sources: list[Source] = []
     taken: set[Path] = set()
+    videos: set[Path] = set()  # whose frames are named by six digits
+
+    def is_free(name: Path, is_video: bool) -> bool:
+        if is_video and any(other.parent == name for other in taken):
+            return False
+        return name not in taken and not (name.parent in videos and name.name.isdecimal())
+
     for one in given:
         for path, name in _expand(one, leave_out.resolve() if leave_out else None):
+            source = Source(path, name)
             names = chain([name.with_suffix(""), name], (name.with_name(f"{name.name}-{n}") for n in count(2)))
-            free = next(candidate for candidate in names if candidate not in taken)
+            free = next(candidate for candidate in names if is_free(candidate, source.is_video))
             taken.add(free)
+            if source.is_video:
+                videos.add(free)
             sources.append(Source(path, free))
     return sources
 
 
-def read_source(source: Source, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
-    """Yield names and images ``[H, W, 3]``, uint8, RGB, upright as EXIF says; a video has one for each frame.
+def read_source(
+    source: Source, max_pixels: int = MAX_PIXELS, any_depth: bool = False
+) -> Iterator[tuple[Path, NDArray[Any]]]:
+    """Yield names and images ``[H, W, 3]``, RGB, upright as the file says; a video has one for each frame.
 
     Args:
         source: the file.
-        max_pixels: of an image; larger ones are not decoded.
+        max_pixels: of an image or a frame; larger ones are not decoded.
+        any_depth: as in :func:`read_image`; frames are uint8.
 
     Raises:
-        InputError: the file cannot be decoded; what could be was yielded before.
+        InputError: the file cannot be decoded, or not to its end; what could be was yielded before.
     """
-    if not source.is_video:
-        yield source.name, read_image(source.path, max_pixels)
-        return
-    import cv2
-    import numpy as np
-
-    video = cv2.VideoCapture(str(source.path))
-    try:
-        frames = 0
-        while True:
-            there, frame = video.read()
-            if not there:
-                break
-            yield source.name / f"{frames:06}", np.ascontiguousarray(frame[..., ::-1], dtype=np.uint8)
-            frames += 1
-        if not frames:
-            raise InputError(f"{source.path} cannot be read as a video")
-    finally:
-        video.release()
+    if source.is_video:
+        for number, frame in enumerate(_frames(source.path, max_pixels)):
+            yield source.name / f"{number:06}", frame
+    else:
+        yield source.name, read_image(source.path, max_pixels, any_depth)
 
 
-def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Return an image ``[H, W, 3]``, uint8, RGB, upright as its EXIF orientation says.
+def read_image(path: Path, max_pixels: int = MAX_PIXELS, any_depth: bool = False) -> NDArray[Any]:
+    """Return an image ``[H, W, 3]``, RGB, upright as its EXIF orientation says.
 
     Args:
         path: the file.
         max_pixels: an image of more is not decoded.
+        any_depth: give the values of the file, of its type; without it all are uint8.
 
     Raises:
         InputError: it cannot be read or decoded.
@@ -105,22 +110,53 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     import cv2
     import numpy as np
 
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if any_depth else 0)
     try:
         with open_image(path, max_pixels) as header:  # which tells of a size that memory may not hold
             # OpenCV turns TIFF files whatever it is told, and other formats in some of its versions.
             orientation = 1 if header.format == "TIFF" else orientation_of(header)
+            if any_depth and header.format == "TIFF" and header.mode in ("I", "F"):
+                flags = cv2.IMREAD_UNCHANGED  # of one channel; OpenCV gives no three of them
+            is_png = header.format == "PNG"
         content = np.fromfile(path, dtype=np.uint8)
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if content.size else None
+        image = cv2.imdecode(np.frombuffer(png_essence(content), np.uint8) if is_png else content, flags)
     except (*UNREADABLE, cv2.error) as error:
         raise InputError(f"{path} cannot be read as an image ({error})") from error
     if image is None:
-        raise InputError(f"{path} cannot be read as an image")
-    upright = image.swapaxes(0, 1) if orientation > 4 else image
+        raise InputError(f"{path} cannot be read as an image: it is damaged or cut short")
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    if orientation > 4:
+        image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
-        upright = upright[::-1]
+        image = image[::-1]
     if orientation in (2, 3, 6, 7):
-        upright = upright[:, ::-1]
-    return np.ascontiguousarray(upright[..., ::-1], dtype=np.uint8)
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def _frames(path: Path, max_pixels: int) -> Iterator[NDArray[np.uint8]]:
+    import cv2
+    import numpy as np
+
+    video = cv2.VideoCapture(str(path))
+    try:
+        height, width, announced = (
+            int(video.get(what))
+            for what in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_COUNT)
+        )
+        if height * width > max_pixels:
+            raise InputError(f"{path}: got frames of {width}x{height}, want at most {max_pixels:,} pixels (max_pixels)")
+        number = 0
+        while (read := video.read())[0]:
+            yield np.ascontiguousarray(read[1][..., ::-1], dtype=np.uint8)
+            number += 1
+    finally:
+        video.release()
+    if not number:
+        raise InputError(f"{path} cannot be read as a video")
+    if number + 1 < ANNOUNCED * announced:  # some formats tell the duration alone, from which the count is estimated
+        raise InputError(f"{path}: got {number} frames, want the {announced} that it announces; the rest is damaged")
 
 
 def _expand(given: str, leave_out: Path | None) -> Iterator[tuple[Path, Path]]:

@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from sw_anomaly.cli.common import JsonOption, app, bad_input_in_one_line, progress_bars, show
+from sw_anomaly.cli.common import JsonOption, MaxPixelsOption, app, progress_bars
+from sw_models.console import print_json, print_rows
 from sw_models.errors import InputError
+from sw_models.images import MAX_PIXELS
 
 if TYPE_CHECKING:
     from sw_anomaly.data.check import Check
 
 
 @app.command()
-@bad_input_in_one_line
 def check(
     data: Annotated[Path, typer.Argument(help="Folder in MVTec AD layout.")],
     category: Annotated[str, typer.Option(help="One of its folders. Default: all of them.")] = "all",
-    out: Annotated[Path, typer.Option(help="Where <category>/check.png is drawn and files are remembered.")] = Path(
-        "runs"
-    ),
+    out: Annotated[Path, typer.Option(help="Where <category>/check.png is drawn.")] = Path("runs"),
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     as_json: JsonOption = False,
 ) -> None:
     """Look at every image and mask: what is found, what is left out and why, what training would refuse.
 
     Draws images of every kind with their masks, to be looked at. Exits with 2 if something has to be mended.
     """
-    from sw_anomaly.data.check import MEMORY, check_category
+    from sw_anomaly.data.check import check_category
     from sw_anomaly.data.mvtec import list_categories, read_category
     from sw_anomaly.report.contact_sheet import draw_contact_sheet
-    from sw_models.files import write_atomically
+    from sw_models.files import make_folder, write_atomically
 
     names = list_categories(data) if category == "all" else [category]
     if not names:
@@ -44,35 +41,40 @@ def check(
     results, refused = [], []
     for name in names:
         try:
-            read = read_category(data, name)
+            read = read_category(data, name, max_pixels)
         except InputError as error:
             refused.append(f"{name}: {error}")
             continue
         with progress_bars() as progress:
-            found = check_category(read, out / name / MEMORY, progress=progress)
+            found = check_category(read, progress=progress)
         refused += [f"{name}: {problem}" for problem in found.refused]
         sheet = None
         if not found.refused:
             sheet = out / name / "check.png"
+            make_folder("--out", sheet.parent)
             write_atomically(sheet, partial(draw_contact_sheet(read).save, format="PNG"))
         results.append({**found.as_dict(), "contact_sheet": None if sheet is None else str(sheet)})
         if not as_json:
             _print(found, sheet)
     if as_json:
-        print(json.dumps({"categories": results, "refused": refused}, indent=2, allow_nan=False))
+        print_json({"categories": results, "refused": refused})
     if refused:
         raise InputError("; ".join(refused))
 
 
 def _print(found: Check, sheet: Path | None) -> None:
-    table = Table(title=found.category.name, title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("part", "kind", "images", "masks", "marked", "size"):
-        table.add_column(heading, justify="left" if heading in ("part", "kind") else "right")
-    for group in found.groups:
-        sizes = next(iter(group.sizes), "") if len(group.sizes) < 2 else f"{len(group.sizes)} sizes"
-        marked = f"{100 * group.marked:.2f} %" if group.masks else ""
-        table.add_row(group.part, group.kind, str(group.images), str(group.masks or ""), marked, sizes)
-    show(table)
+    rows = [
+        {
+            "part": group.part,
+            "kind": group.kind,
+            "images": group.images,
+            "masks": group.masks,
+            "marked": f"{100 * group.marked:.2f} %",
+            "size": next(iter(group.sizes), "") if len(group.sizes) < 2 else f"{len(group.sizes)} sizes",
+        }
+        for group in found.groups
+    ]
+    print_rows(rows, as_json=False, title=found.category.name)
     for note in found.noted:
         print(f"note: {note}")
     reasons = defaultdict(list)

@@ -1,9 +1,8 @@
-"""What the commands share: the application, its options, the screen, progress bars, refusals."""
+"""What the commands share: the program, its options, progress bars, the data that is meant."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,57 +11,26 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
 
+from sw_models.console import program
 from sw_models.errors import InputError
 
 if TYPE_CHECKING:
     from sw_anomaly.progress import Progress
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Find defects in images of industrial parts after seeing good parts only.",
-)
-WIDTH = 120  # of tables that go to a file
-PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # names of files are no markup
-screen = Console(stderr=True, **PLAIN)  # what is going on; standard output is for results
+app = program("sw-anomaly", "Find defects in images of industrial parts after seeing good parts only.")
+# What is going on; standard output is for results. Names of files are no markup.
+screen = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 CategoryOption = Annotated[str, typer.Option("--category", help="Name of the category's folder; eval takes all, too.")]
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Folder in MVTec AD layout. Default: an embedded SYNTHETIC sample.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Where the folder <category>/<number> of this run is made.")]
+MaxPixelsOption = Annotated[
+    int, typer.Option("--max-pixels", min=1, help="The largest image that is decoded: a small file can hold far more.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
-
-def bad_input_in_one_line(command: Callable[..., None]) -> Callable[..., None]:
-    """Make a command print what a user can mend as one line, and exit with 2.
-
-    That is an ``InputError``, or what the operating system refuses, such as writing to a disk that is full.
-    """
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except (InputError, OSError) as error:
-            text = str(error)
-            if isinstance(error, OSError):
-                text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or text
-            screen.print(f"sw-anomaly: {' '.join(text.splitlines())}", style="red", soft_wrap=True)
-            raise typer.Exit(2) from None
-
-    return wrapped
-
-
-def show(table: Table) -> None:
-    """Print a table of results, in a file as wide as on a wide screen."""
-    console = Console(**PLAIN)
-    if not console.is_terminal:
-        console.width = WIDTH
-    console.print(table)
 
 
 @contextmanager

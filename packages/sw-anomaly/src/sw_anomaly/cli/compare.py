@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from sw_anomaly.cli.common import JsonOption, app, bad_input_in_one_line, show
+from sw_anomaly.cli.common import JsonOption, app
+from sw_models.console import print_json, print_rows
 from sw_models.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
 
 @app.command()
-@bad_input_in_one_line
 def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Two or more folders that sw-anomaly eval wrote, such as runs/bottle/001.")
@@ -30,10 +27,11 @@ def compare(
     from sw_anomaly.evaluation.compare import compare as run_comparison
 
     if len(runs) < 2:
-        raise InputError("one run was given; two or more are wanted")
+        raise InputError("RUNS: got one run, want two or more")
     comparison = run_comparison(runs)
     if as_json:
-        print(json.dumps(_without_nan(asdict(comparison)), indent=2, default=str, allow_nan=False))
+        compared = [{**asdict(run), "folder": str(run.folder)} for run in comparison.runs]
+        print_json({**asdict(comparison), "runs": compared})
     else:
         _print_table(comparison)
 
@@ -42,14 +40,13 @@ def _print_table(comparison: Comparison) -> None:
     from sw_anomaly.evaluation.compare import RESAMPLES
     from sw_anomaly.report.html import METRICS
 
-    table = Table(title=f"{comparison.category}, percent", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("metric", no_wrap=True)
-    for number in range(1, len(comparison.runs) + 1):
-        table.add_column(str(number), justify="right", no_wrap=True)
-    for metric, label in METRICS.items():
-        table.add_row(label, *(_cell(run, metric) for run in comparison.runs))
-    show(table)
-    for number, run in enumerate(comparison.runs, start=1):
+    runs = list(enumerate(comparison.runs, start=1))
+    rows = [
+        {"metric": label, **{str(number): _cell(run, metric) for number, run in runs}}
+        for metric, label in METRICS.items()
+    ]
+    print_rows(rows, as_json=False, title=f"{comparison.category}, percent")
+    for number, run in runs:
         print(f"{number}: {run.folder}")
     print(
         f"differences from 1: * p < 0.05, ** p < 0.01, by {RESAMPLES} paired redraws of {comparison.images} test images"
@@ -62,11 +59,3 @@ def _cell(run: ComparedRun, metric: str) -> str:
         return value
     stars = "**" if difference.p < 0.01 else "*" if difference.p < 0.05 else ""
     return f"{value} ({100 * difference.value:+.1f}){stars:2}"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(one) for one in value]
-    return None if value != value else value

@@ -8,23 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from sw_anomaly.cli.common import (
     CategoryOption,
     DataOption,
     JsonOption,
+    MaxPixelsOption,
     OutOption,
     app,
-    bad_input_in_one_line,
     find_data,
     progress_bars,
     screen,
-    show,
 )
 from sw_anomaly.cli.options import with_fit_options
+from sw_models.console import print_json, print_rows
 from sw_models.errors import InputError
+from sw_models.images import MAX_PIXELS
 
 if TYPE_CHECKING:
     from sw_anomaly.evaluation.evaluate import Evaluation, Scores
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 
 @app.command(name="eval")
-@bad_input_in_one_line
 @with_fit_options
 def evaluate(
     options: dict[str, Any],
@@ -47,6 +45,7 @@ def evaluate(
         typer.Option(help="GB for all processes together, 3 for each. Default: three quarters of the machine's."),
     ] = None,
     out: OutOption = Path("runs"),
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how well defects are found in the test images; fits a detector first if there is none.
@@ -60,15 +59,17 @@ def evaluate(
         data = find_data(category, data, out, progress)
     categories = list_categories(data) if category == "all" else [category]
     if checkpoint is not None and (seeds > 1 or len(categories) > 1):
-        raise InputError("--checkpoint holds one detector, for one category and seed; several are asked for")
+        raise InputError("--checkpoint: got one detector, want one per category and seed; leave it out")
     if len(categories) == 1 and seeds == 1:
         with progress_bars() as progress:
-            outcome = run_one(Request(data, categories[0], out, options, checkpoint), progress, screen.print)
+            outcome = run_one(
+                Request(data, categories[0], out, options, checkpoint, max_pixels), progress, screen.print
+            )
         _print_one(outcome, as_json)
         return
     first = options.pop("seed", 0)
     requests = [
-        Request(data, name, out, {**options, "seed": number})
+        Request(data, name, out, {**options, "seed": number}, max_pixels=max_pixels)
         for name in categories
         for number in range(first, first + seeds)
     ]
@@ -77,21 +78,16 @@ def evaluate(
 
 def _print_one(outcome: Outcome, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(outcome.result, indent=2, allow_nan=False))
+        print_json(outcome.result)
         return
     from sw_anomaly.report.html import HEADLINES, METRICS, percentages
 
     evaluation, result = outcome.evaluation, outcome.result
     assert evaluation is not None
-    table = Table(title=f"Defects in {result['category']}{_stamps(result)}, percent", **LEFT)
-    table.add_column("defect", no_wrap=True)
-    for name in HEADLINES:
-        table.add_column(METRICS[name], justify="right")
-    rows: dict[str, Scores] = {"all": evaluation.overall, **evaluation.per_defect}
-    for kind, scores in rows.items():
-        texts = percentages(scores)
-        table.add_row(kind, *(texts[name] for name in HEADLINES), style="bold" if kind == "all" else None)
-    show(table)
+    measured: dict[str, Scores] = {"all": evaluation.overall, **evaluation.per_defect}
+    texts = {kind: percentages(scores) for kind, scores in measured.items()}
+    rows = [{"defect": kind, **{METRICS[name]: text[name] for name in HEADLINES}} for kind, text in texts.items()]
+    print_rows(rows, as_json=False, title=f"Defects in {result['category']}{_stamps(result)}, percent")
     print(f"at the threshold: {_decisions(evaluation)}")
     print(f"results: {outcome.run / 'results.json'}\nreport:  {outcome.run / 'report.html'}  (open it in a browser)")
 
@@ -132,7 +128,7 @@ def _run_many(requests: list[Request], out: Path, memory: float | None, as_json:
         )
         write_sections(folder / "report.html", [outcome.section for outcome in outcomes])
         if as_json:
-            print(json.dumps(summary, indent=2, allow_nan=False))
+            print_json(summary)
         else:
             _print_summary(table, outcomes[0].result)
             print(f"summary: {folder / 'summary.json'}\nreport:  {folder / 'report.html'}  (open it in a browser)")
@@ -143,23 +139,17 @@ def _run_many(requests: list[Request], out: Path, memory: float | None, as_json:
 def _print_summary(summary: Mapping[str, Mapping[str, Mapping[str, float | None]]], result: Mapping[str, Any]) -> None:
     from sw_anomaly.report.html import HEADLINES, METRICS
 
-    table = Table(title=f"{result['method']}, {result['protocol']}{_stamps(result)}, percent", **LEFT)
-    table.add_column("category", no_wrap=True)
-    for name in HEADLINES:
-        table.add_column(METRICS[name], justify="right")
-    for category, row in summary.items():
-        cells = [_percent(**row[name]) for name in HEADLINES]
-        table.add_row(category, *cells, style="bold" if category == "mean" else None)
-    show(table)
+    rows = [
+        {"category": category, **{METRICS[name]: _percent(**row[name]) for name in HEADLINES}}
+        for category, row in summary.items()
+    ]
+    print_rows(rows, as_json=False, title=f"{result['method']}, {result['protocol']}{_stamps(result)}, percent")
 
 
 def _percent(mean: float | None, deviation: float | None = None) -> str:
     if mean is None:
         return "–"
     return f"{100 * mean:.1f}" if deviation is None else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
-
-
-LEFT: dict[str, Any] = {"title_justify": "left", "box": SIMPLE_HEAD}
 
 
 def _stamps(result: Mapping[str, Any]) -> str:

@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sw_anomaly.cli.common import JsonOption, app, bad_input_in_one_line, progress_bars, screen
+from sw_anomaly.cli.common import JsonOption, MaxPixelsOption, app, progress_bars, screen
+from sw_models.console import print_json
+from sw_models.images import MAX_PIXELS
 
 SOME_UNREADABLE = 3
 
 
 @app.command()
-@bad_input_in_one_line
 def predict(
     images: Annotated[list[str], typer.Argument(help="Images, folders, patterns such as 'parts/*.png', videos.")],
     checkpoint: Annotated[Path, typer.Option(help="From sw-anomaly train.")],
     out: Annotated[Path, typer.Option(help="Where the folder <number> of this run is made.")] = Path("predictions"),
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     as_json: JsonOption = False,
 ) -> None:
     """Find the defects in images: heat maps, masks, and a table of scores.
 
     Goes on past files that cannot be read, lists them at the end and exits with 3.
     """
-    from sw_anomaly.data.sources import find_sources
     from sw_anomaly.detector import load_detector
     from sw_anomaly.experiment.folders import new_run
     from sw_anomaly.experiment.predict import predict as run_predict
+    from sw_models.sources import find_sources
 
     sources = find_sources(images, leave_out=out)
     detector = load_detector(checkpoint)
     run = new_run(out)
     with progress_bars() as progress:
-        found = run_predict(detector, sources, run, len(sources), progress)
+        found = run_predict(detector, sources, run, len(sources), progress, max_pixels)
     if as_json:
-        summary = {"folder": str(run), "images": found.images, "defective": found.defective}
-        print(
-            json.dumps({**summary, "unreadable": found.unreadable, "seconds": found.seconds}, indent=2, allow_nan=False)
-        )
+        counts = {"images": found.images, "defective": found.defective}
+        print_json({"folder": str(run), **counts, "unreadable": found.unreadable, "seconds": found.seconds})
     else:
         print(f"{found.defective} of {found.images} images are called defective\nscores: {run / 'scores.csv'}")
         print(f"images: {run / 'heat_maps'}, {run / 'masks'}")

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from sw_anomaly.cli.common import app, bad_input_in_one_line, progress_bars
+from sw_anomaly.cli.common import app, progress_bars
 
 
 @app.command()
-@bad_input_in_one_line
 def sample(folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")]) -> None:
     """Write the embedded SYNTHETIC sample, to look at or to use as --data."""
     from sw_anomaly.sample.write import write_sample

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +9,26 @@ from sw_anomaly.cli.common import (
     CategoryOption,
     DataOption,
     JsonOption,
+    MaxPixelsOption,
     OutOption,
     app,
-    bad_input_in_one_line,
     find_data,
     progress_bars,
     screen,
 )
 from sw_anomaly.cli.options import with_fit_options
+from sw_models.console import print_json
+from sw_models.images import MAX_PIXELS
 
 
 @app.command()
-@bad_input_in_one_line
 @with_fit_options
 def train(
     options: dict[str, Any],
     category: CategoryOption,
     data: DataOption = None,
     out: OutOption = Path("runs"),
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     as_json: JsonOption = False,
 ) -> None:
     """Fit a detector to the good training images of a category.
@@ -40,10 +41,10 @@ def train(
     with progress_bars() as progress:
         data = find_data(category, data, out, progress)
         leaky = options.get("protocol") == "published"
-        images = read_checked(data, category, out, leaky, progress, screen.print)
+        images = read_checked(data, category, max_pixels, leaky, progress, screen.print)
         run, seconds = fit_run(images, options, out, progress, screen.print)
     checkpoint = run / CHECKPOINT
     if as_json:
-        print(json.dumps({"checkpoint": str(checkpoint), "seconds": round(seconds, 1)}))
+        print_json({"checkpoint": str(checkpoint), "seconds": round(seconds, 1)})
     else:
         print(f"checkpoint: {checkpoint}")

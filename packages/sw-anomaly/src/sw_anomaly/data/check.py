@@ -1,29 +1,20 @@
-"""Looking at every file of a category before anything is computed: what is there, and what would be silently wrong.
-
-Files are decoded in parallel, whole, since half a file has a good header. What was found is remembered by name, size
-and time of change: a second look at a large data set takes a moment.
-"""
+"""Looking at every file of a category before anything is computed: what is there, and what would be silently wrong."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sw_anomaly.data.category import GOOD, Category, LabelledImage, count
 from sw_anomaly.data.images import load_image, load_mask
 from sw_anomaly.data.manifest import digest_pixels
-from sw_anomaly.data.mvtec import GOOD, Category, LabelledImage, count, some
 from sw_anomaly.progress import Progress, silent
 from sw_models.errors import InputError
-from sw_models.files import make_folder, write_atomically
-
-MEMORY = ".checked.json"  # where facts are remembered, in the folder of a category's runs
-FORMAT = 1  # of that file
+from sw_models.images import MAX_PIXELS, look_at, some
 
 
 @dataclass(frozen=True)
@@ -93,12 +84,11 @@ class Check:
         }
 
 
-def check_category(category: Category, memory: Path, leaky: bool = False, progress: Progress = silent) -> Check:
+def check_category(category: Category, leaky: bool = False, progress: Progress = silent) -> Check:
     """Decode every file of a category and look for what would make figures wrong.
 
     Args:
         category: The images, as ``read_category`` lists them.
-        memory: JSON file that remembers what files held; made if it is not there.
         leaky: Whether test images may show the same as training images.
         progress: Told of each file.
 
@@ -106,7 +96,7 @@ def check_category(category: Category, memory: Path, leaky: bool = False, progre
         What was found; nothing is refused yet, see ``refuse``.
     """
     images = (*category.train, *category.test)
-    facts = _look(images, memory, progress)
+    facts = _look(images, progress)
     refused = [*_undecodable(facts), *_masks(category.test, facts), *_contradictions(category.test, facts)]
     if not leaky:
         refused += _copies(category, facts)
@@ -119,51 +109,42 @@ def refuse(check: Check) -> None:
         raise InputError(f"{check.category.name}: {'; '.join(check.refused)}")
 
 
-def _look(images: Sequence[LabelledImage], memory: Path, progress: Progress) -> dict[Path, FileFacts]:
-    """The facts of all files, those that are not remembered by decoding them."""
-    files = {image.path: False for image in images} | {one.mask_path: True for one in images if one.mask_path}
-    stamps = {path: _stamp(path) for path in files}
-    remembered = _recall(memory)
-    known = {path: remembered[stamp] for path, stamp in stamps.items() if stamp in remembered}
-    fresh = [path for path in files if path not in known]
-    if fresh:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = pool.map(_decode, fresh, [files[path] for path in fresh])
-            for number, (path, facts) in enumerate(zip(fresh, found, strict=True), start=1):
-                known[path] = facts
-                progress("looking at every file", number, len(fresh))
-        held = {stamps[path]: asdict(facts) for path, facts in known.items()}
-        text = json.dumps({"format": FORMAT, "files": held})
-        make_folder("--out", memory.parent)
-        write_atomically(memory, lambda path: path.write_text(text + "\n", encoding="utf-8"))
-    return {path: known[path] for path in files}
+def _look(images: Sequence[LabelledImage], progress: Progress) -> dict[Path, FileFacts]:
+    """The facts of all files, which are decoded whole, since half a file has a good header."""
+    limit = max((image.max_pixels for image in images), default=MAX_PIXELS)
+    masks = [image.mask_path for image in images if image.mask_path]
+    facts: dict[Path, FileFacts] = {}
+    for kind, paths, facts_of in (
+        ("images", [image.path for image in images], image_facts),
+        ("masks", masks, mask_facts),
+    ):
+        facts |= look_at(
+            paths,
+            partial(facts_of, max_pixels=limit),
+            pack=asdict,
+            unpack=lambda held: FileFacts(**held),  # type: ignore[arg-type]
+            kind=f"anomaly {kind}, max_pixels={limit}",
+            progress=partial(progress, f"looking at {kind}"),
+        )
+    return facts
 
 
-def _stamp(path: Path) -> str:
-    about = path.stat()
-    return f"{about.st_size} {about.st_mtime_ns} {path.resolve()}"
-
-
-def _recall(memory: Path) -> dict[str, FileFacts]:
-    """What an earlier check found; nothing if its file is of another version, or no such file."""
+def image_facts(path: Path, max_pixels: int = MAX_PIXELS) -> FileFacts:
+    """Decode an image and return what it is; one that cannot be used has a ``problem``."""
     try:
-        held = json.loads(memory.read_text(encoding="utf-8"))
-        if held["format"] != FORMAT:
-            return {}
-        return {stamp: FileFacts(**facts) for stamp, facts in held["files"].items()}
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _decode(path: Path, is_mask: bool) -> FileFacts:
-    try:
-        pixels = load_mask(path) if is_mask else load_image(path)
+        pixels = load_image(path, max_pixels)
     except InputError as error:
         return FileFacts(problem=str(error))
-    height, width = pixels.shape[:2]
-    if is_mask:
-        return FileFacts(height, width, marked=float(pixels.mean()))
-    return FileFacts(height, width, digest_pixels(pixels))
+    return FileFacts(*pixels.shape[:2], digest_pixels(pixels))
+
+
+def mask_facts(path: Path, max_pixels: int = MAX_PIXELS) -> FileFacts:
+    """Decode a mask and return what it is; one that cannot be used has a ``problem``."""
+    try:
+        mask = load_mask(path, max_pixels)
+    except InputError as error:
+        return FileFacts(problem=str(error))
+    return FileFacts(*mask.shape, marked=float(mask.mean()))
 
 
 def _undecodable(facts: Mapping[Path, FileFacts]) -> Iterator[str]:
@@ -205,7 +186,7 @@ def _copies(category: Category, facts: Mapping[Path, FileFacts]) -> Iterator[str
         if facts[image.path].digest in trained
     ]
     if copies:
-        yield f"{count(copies, 'test image')} that training would see, too: {some(copies)}"
+        yield f"{count(copies, 'test image')} that training would see, too: {', '.join(copies)}"
 
 
 def _notes(category: Category, facts: Mapping[Path, FileFacts]) -> Iterator[str]:

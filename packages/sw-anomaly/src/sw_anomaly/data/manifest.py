@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from sw_anomaly.data.images import load_image
-from sw_anomaly.data.mvtec import LabelledImage, count, some
+from sw_anomaly.data.category import LabelledImage, count
 from sw_anomaly.data.splits import Protocol, Split
 from sw_models.errors import InputError
 from sw_models.files import write_atomically
+from sw_models.images import some
 
 
 def digest(images: Iterable[LabelledImage]) -> str:
@@ -23,9 +23,9 @@ def digest(images: Iterable[LabelledImage]) -> str:
     return hashlib.sha256("".join(contents).encode()).hexdigest()
 
 
-def picture_digest(path: Path) -> str:
-    """Return the SHA-256 of what an image file shows, the same in whatever format it is saved without loss."""
-    return digest_pixels(load_image(path))
+def picture_digest(image: LabelledImage) -> str:
+    """Return the SHA-256 of what an image shows, the same in whatever format it is saved without loss."""
+    return digest_pixels(image.pixels())
 
 
 def digest_pixels(pixels: np.ndarray) -> str:
@@ -44,7 +44,7 @@ def check_unseen(test: Sequence[LabelledImage], seen: Iterable[str]) -> None:
         InputError: If a test image shows the same as one of those, whatever its name and format.
     """
     known = set(seen)
-    repeated = [image.path for image in test if picture_digest(image.path) in known]
+    repeated = [image.path for image in test if picture_digest(image) in known]
     if repeated:
         raise InputError(
             f"test images: got {count(repeated, 'copy', 'copies')} of images that the detector was trained on: "

@@ -16,16 +16,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from sw_anomaly.data.images import IMAGE_SUFFIXES, load_image, load_mask
+from sw_anomaly.data.category import GOOD, Category, LabelledImage, LeftOut, count
 from sw_models.errors import InputError
+from sw_models.images import MAX_PIXELS, some
+from sw_models.sources import IMAGE_SUFFIXES
 
-GOOD = "good"
-NAMED_AT_MOST = 5  # files in one message
 MASK_WORDS = re.compile(  # what a mask's name may have after its image's
     r"[ ._-]*(masks?|gt|ground[ ._-]?truth|labels?|seg|segmentation|annotations?)$"
 )
@@ -33,57 +31,13 @@ CLUTTER = frozenset({"Thumbs.db", "desktop.ini"})  # what file managers leave in
 LAYOUT = "the layout <root>/<category>/train/good, test/<defect>"
 
 
-@dataclass(frozen=True)
-class LabelledImage:
-    """An image file, its kind (``good`` or the name of its defect type) and the file of its mask, if it has one."""
-
-    path: Path
-    kind: str
-    mask_path: Path | None = None
-
-    @property
-    def is_good(self) -> bool:
-        """Whether the part is free of defects."""
-        return self.kind == GOOD
-
-    def load(self) -> tuple[np.ndarray, np.ndarray]:
-        """The image, [H, W, 3] as ``load_image`` gives it, and its mask, bool [H, W]; all False without a mask file."""
-        image = load_image(self.path)
-        if self.mask_path is None:
-            return image, np.zeros(image.shape[:2], dtype=bool)
-        mask = load_mask(self.mask_path)
-        if mask.shape != image.shape[:2]:
-            raise InputError(
-                f"mask {self.mask_path} is {_size(mask)}, but its image {self.path.name} is {_size(image)}: "
-                "they must be of one size"
-            )
-        return image, mask
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A file, or a folder, of a category that is not used, and why."""
-
-    path: Path
-    reason: str
-
-
-@dataclass(frozen=True)
-class Category:
-    """One category of a data set: its good training images, its test images if it has any, and what is not used."""
-
-    name: str
-    train: tuple[LabelledImage, ...]
-    test: tuple[LabelledImage, ...]
-    left_out: tuple[LeftOut, ...] = ()
-
-
-def read_category(root: Path, name: str) -> Category:
+def read_category(root: Path, name: str, max_pixels: int = MAX_PIXELS) -> Category:
     """List the images and masks of a category; nothing is decoded.
 
     Args:
         root: Folder of the data set.
         name: Folder of the category in it.
+        max_pixels: The largest image that is going to be decoded.
 
     Returns:
         The images, and every file that is none of them, with the reason why it is not used.
@@ -124,6 +78,7 @@ def read_category(root: Path, name: str) -> Category:
             f"{count(without_mask, 'defective image')} without a mask: {some(without_mask)}; want "
             f"{folder / 'ground_truth'}/<defect>/<image>_mask.png for each{_also(others)}"
         )
+    train, test = ([replace(image, max_pixels=max_pixels) for image in images] for images in (train, test))
     return Category(name, tuple(train), tuple(test), tuple(left_out))
 
 
@@ -182,17 +137,6 @@ def pair_masks(kind: Path, images: Sequence[Path], folder: Path, left_out: list[
     return masks
 
 
-def count(things: Sequence[object], one: str, more: str = "") -> str:
-    """A number of things with its noun, as in "1 image" and "3 images"; ``more`` is a plural without a mere "s"."""
-    return f"{len(things)} {one if len(things) == 1 else more or one + 's'}"
-
-
-def some(things: Sequence[object]) -> str:
-    """The first few of many things, and how many more there are."""
-    more = f" and {len(things) - NAMED_AT_MOST} more" if len(things) > NAMED_AT_MOST else ""
-    return ", ".join(str(thing) for thing in things[:NAMED_AT_MOST]) + more
-
-
 def _is_good(folder: Path) -> bool:
     return folder.name.casefold() == GOOD
 
@@ -246,7 +190,3 @@ def _also(left_out: Sequence[LeftOut]) -> str:
     for one in left_out:
         reasons[one.reason].append(one.path)
     return "".join(f"; left out, {reason}: {some(paths)}" for reason, paths in reasons.items())
-
-
-def _size(pixels: np.ndarray) -> str:
-    return f"{pixels.shape[1]}x{pixels.shape[0]}"

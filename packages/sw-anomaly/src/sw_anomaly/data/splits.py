@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sw_anomaly.data.mvtec import Category, LabelledImage
+from sw_anomaly.data.category import Category, LabelledImage
 from sw_anomaly.randomness import Purpose, generator
 from sw_models.errors import InputError
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from sw_anomaly.data.images import Intensity
-from sw_anomaly.data.mvtec import LabelledImage
+from sw_anomaly.data.category import LabelledImage
+from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.detector import Inspection
 from sw_anomaly.metrics.bootstrap import LEVEL, RESAMPLES, ImageStatistics, Interval, bootstrap, collect
 from sw_anomaly.metrics.ranking import Ranking, agreement, rank_images, rank_pixels, region_overlap

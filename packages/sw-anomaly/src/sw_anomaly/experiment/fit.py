@@ -8,9 +8,9 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from sw_anomaly.data.images import Intensity, learn_intensity, load_image
+from sw_anomaly.data.category import LabelledImage
+from sw_anomaly.data.intensity import Intensity, learn_intensity
 from sw_anomaly.data.manifest import picture_digest, write_manifest
-from sw_anomaly.data.mvtec import LabelledImage
 from sw_anomaly.data.splits import Protocol, Split
 from sw_anomaly.detector import Detector, DetectorInfo, load_detector
 from sw_anomaly.methods.base import Method
@@ -37,13 +37,13 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
     protocol = Protocol(config.protocol, config.defects, config.known_type)
     write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(asdict(config), indent=2) + "\n"))
     write_manifest(folder / MANIFEST, split, protocol, config.seed)
-    intensity = learn_intensity([image.path for image in split.train], config.bit_depth, progress)
+    intensity = learn_intensity(split.train, config.bit_depth, progress)
     alignment = _align(split.train, config, intensity)
     progress("looking for an axis", 1, 1, alignment.finding)
     view = View(config.image_size, alignment.crop)
     views = Views(split.train, view, intensity, progress)
     validation = make_validation(Views(split.validation, view, intensity), config.seed)
-    seen = tuple(picture_digest(image.path) for image in (*split.train, *split.validation))
+    seen = tuple(picture_digest(image) for image in (*split.train, *split.validation))
 
     name = config.method
     if name == "auto":  # the bank compares places, which parts in one pose have in common
@@ -90,4 +90,4 @@ def _align(images: Sequence[LabelledImage], config: TrainingConfig, intensity: I
         return Alignment(None, "off")
     good = [image for image in images if image.is_good]
     some = good[:: max(len(good) // ALIGNMENT_IMAGES, 1)]
-    return learn_alignment([scale_down(intensity.levels(load_image(image.path)), config.image_size) for image in some])
+    return learn_alignment([scale_down(intensity.levels(image.pixels()), config.image_size) for image in some])

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sw_anomaly.data.sources import Source, SourceImage, images_in
 from sw_anomaly.evaluation.evaluate import Detector, decide
 from sw_anomaly.progress import Progress, silent
 from sw_anomaly.report.heat_maps import overlay
 from sw_models.errors import InputError
+from sw_models.images import MAX_PIXELS
+from sw_models.sources import Source, read_source
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what spreadsheets take for its beginning
 COLUMNS = ("path", "frame", "score", "verdict", "heat_map", "mask", "error")
@@ -46,7 +47,12 @@ class Predictions:
 
 
 def predict(
-    detector: Detector, sources: Iterable[Source], folder: Path, total: int, progress: Progress = silent
+    detector: Detector,
+    sources: Iterable[Source],
+    folder: Path,
+    total: int,
+    progress: Progress = silent,
+    max_pixels: int = MAX_PIXELS,
 ) -> Predictions:
     """Inspect images; write ``scores.csv``, ``heat_maps/`` and ``masks/``.
 
@@ -59,6 +65,7 @@ def predict(
         folder: Where everything is written.
         total: Number of sources.
         progress: Told of each image.
+        max_pixels: The largest image that is decoded.
 
     Returns:
         What came of it. What cannot be read, or has no score, is noted there and in the table, and passed over.
@@ -74,8 +81,10 @@ def predict(
 
         for number, source in enumerate(sources, start=1):
             try:
-                for which, image in _read(source, found):
-                    write(_inspect(detector, which, image, folder, found))
+                for name, image in _read(source, max_pixels, found):
+                    frame = int(name.name) if source.is_video else None
+                    row = _inspect(detector, image, folder, name, found)
+                    write({"path": source.path, "frame": frame, **row})
                     progress("inspecting", number - 1, total, f"{found.images} images, {found.defective} defective")
             except InputError as error:
                 found.unreadable.append(str(error))
@@ -97,34 +106,29 @@ def harmless(value: object) -> object:
     return f"'{text}" if not isinstance(value, int | float) and text.startswith(FORMULA) else value
 
 
-def _read(source: Source, found: Predictions) -> Iterator[tuple[SourceImage, np.ndarray]]:
-    opened = images_in(source)
+def _read(source: Source, max_pixels: int, found: Predictions) -> Iterator[tuple[Path, np.ndarray]]:
+    images = read_source(source, max_pixels, any_depth=True)
     while True:
         with found.timed("reading"):
-            which = next(opened, None)
-            if which is None:
-                return
-            image = which.load()
-        yield which, image
+            read = next(images, None)
+        if read is None:
+            return
+        yield read
 
 
-def _inspect(
-    detector: Detector, which: SourceImage, image: np.ndarray, folder: Path, found: Predictions
-) -> dict[str, object]:
-    """A row of the table; heat map and mask are written."""
+def _inspect(detector: Detector, image: np.ndarray, folder: Path, name: Path, found: Predictions) -> dict[str, object]:
+    """What a row of the table says of an image, of which heat map and mask are written."""
     with found.timed("model"):
         inspection = detector.inspect(image)
     is_defective = decide(detector, inspection)
     with found.timed("writing"):
         over = overlay(detector.intensity.displayed(image), inspection.map, detector.pixel_threshold)
         mask = np.where(inspection.map >= detector.pixel_threshold, 255, 0).astype(np.uint8)
-        heat_map = _save(over, folder, Path("heat_maps", f"{which.name}.jpg"), quality=90)
-        mask_file = _save(mask, folder, Path("masks", f"{which.name}.png"), compress_level=1)
+        heat_map = _save(over, folder, Path("heat_maps", f"{name}.jpg"), quality=90)
+        mask_file = _save(mask, folder, Path("masks", f"{name}.png"), compress_level=1)
     found.images += 1
     found.defective += is_defective
     return {
-        "path": which.path,
-        "frame": which.frame,
         "score": f"{inspection.score:.6g}",
         "verdict": "defective" if is_defective else "good",
         "heat_map": heat_map,

@@ -10,9 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sw_anomaly.data.check import MEMORY, check_category, refuse
+from sw_anomaly.data.category import Category, count
+from sw_anomaly.data.check import check_category, refuse
 from sw_anomaly.data.manifest import check_unseen, digest, picture_digest, write_manifest
-from sw_anomaly.data.mvtec import Category, count, read_category
+from sw_anomaly.data.mvtec import read_category
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_anomaly.detector import Detector, DetectorInfo
 from sw_anomaly.evaluation.evaluate import Evaluation, evaluate
@@ -25,6 +26,7 @@ from sw_anomaly.report.html import describe, write_sections
 from sw_anomaly.sample.write import is_synthetic
 from sw_models.errors import InputError
 from sw_models.files import lock_folder, remove_half_written, write_atomically
+from sw_models.images import MAX_PIXELS
 
 UNSUPERVISED = {"protocol": "unsupervised", "defects": 0, "known_type": None}
 Tell = Callable[[str], None]
@@ -42,6 +44,7 @@ class Request:
     out: Path
     options: dict[str, Any]
     checkpoint: Path | None = None
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Outcome:
 def read_checked(
     data: Path,
     category: str,
-    out: Path,
+    max_pixels: int = MAX_PIXELS,
     leaky: bool = False,
     progress: Progress = silent,
     tell: Tell = lambda text: None,
@@ -67,7 +70,7 @@ def read_checked(
     Args:
         data: Folder of the data set.
         category: Folder of the category in it.
-        out: Folder of runs, where what the files held is remembered.
+        max_pixels: The largest image that is decoded.
         leaky: Whether test images may show the same as training images.
         progress: Told of each file.
         tell: Told what is worth knowing.
@@ -75,7 +78,7 @@ def read_checked(
     Raises:
         InputError: If something is wrong with the files; the message names all of it.
     """
-    check = check_category(read_category(data, category), out / category / MEMORY, leaky, progress)
+    check = check_category(read_category(data, category, max_pixels), leaky, progress)
     refuse(check)
     for note in check.noted:
         tell(f"{category}: {note}")
@@ -117,7 +120,7 @@ def fit_run(
     protocol = Protocol(config.protocol, config.defects, config.known_type)
     split = make_split(images, protocol, config.seed)
     if protocol.name == "supervised":  # a defect that is shown may have a copy among the others
-        check_unseen(split.test, (picture_digest(image.path) for image in (*split.train, *split.validation)))
+        check_unseen(split.test, (picture_digest(image) for image in (*split.train, *split.validation)))
     start = time.perf_counter()
     with lock_folder(run):
         if (run / CHECKPOINT).is_file():  # the process that had it finished just now
@@ -141,7 +144,7 @@ def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda t
     """Fit a detector unless there is one, evaluate it, and write results and report to a run's folder."""
     name, folder = request.category, request.out / request.category
     leaky = request.options.get("protocol") == "published" or request.checkpoint is not None
-    images = read_checked(request.data, name, request.out, leaky, progress, tell)
+    images = read_checked(request.data, name, request.max_pixels, leaky, progress, tell)
     if not images.test:
         raise InputError(f"there is nothing to evaluate on: {request.data}/{name}/test holds no images")
     run, seconds = None, {}

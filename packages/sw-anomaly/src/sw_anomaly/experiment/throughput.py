@@ -8,11 +8,12 @@ from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sw_anomaly.data.sources import Source
 from sw_anomaly.evaluation.evaluate import Detector
 from sw_anomaly.experiment.predict import predict
 from sw_anomaly.progress import Progress, silent
 from sw_models.errors import InputError
+from sw_models.images import MAX_PIXELS
+from sw_models.sources import Source
 
 WARM_UP = 3  # images that are inspected before the clock starts
 
@@ -25,14 +26,28 @@ class Throughput:
     shares: dict[str, float]
 
 
-def measure(detector: Detector, sources: Sequence[Source], count: int, progress: Progress = silent) -> Throughput:
-    """Inspect ``count`` files as ``predict`` does, writing included; fewer sources are gone through again.
+def measure(
+    detector: Detector,
+    sources: Sequence[Source],
+    count: int,
+    progress: Progress = silent,
+    max_pixels: int = MAX_PIXELS,
+) -> Throughput:
+    """Inspect files as ``predict`` does, writing included.
 
-    Raises ``InputError`` if one cannot be read.
+    Args:
+        detector: What inspects.
+        sources: The files; fewer than ``count`` are gone through again.
+        count: Number of files.
+        progress: Told of each image.
+        max_pixels: The largest image that is decoded.
+
+    Raises:
+        InputError: If a file cannot be read.
     """
     with TemporaryDirectory() as folder:
-        predict(detector, islice(cycle(sources), WARM_UP), Path(folder), WARM_UP)
-        found = predict(detector, islice(cycle(sources), count), Path(folder), count, progress)
+        predict(detector, islice(cycle(sources), WARM_UP), Path(folder), WARM_UP, max_pixels=max_pixels)
+        found = predict(detector, islice(cycle(sources), count), Path(folder), count, progress, max_pixels)
     if found.unreadable:
         raise InputError(found.unreadable[0])
     seconds = sum(found.seconds.values())

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sw_anomaly.data.images import Intensity
+from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.detector import Detector
 from sw_anomaly.preprocessing.graph import ViewGraph
 from sw_anomaly.preprocessing.pose import Crop

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sw_anomaly.data.images import Intensity
+from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.preprocessing.pose import AREA, CONTRAST, DARKEST, ELONGATION, ENDS, GAP, NORMAL_SIDE, Crop
 from sw_anomaly.preprocessing.view import View
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sw_anomaly.data.images import Intensity, learn_intensity
-from sw_anomaly.data.mvtec import GOOD, Category, LabelledImage
+from sw_anomaly.data.category import GOOD, Category, LabelledImage
+from sw_anomaly.data.intensity import Intensity, learn_intensity
 from sw_anomaly.report.heat_maps import TRUTH, edge, shrink
 
 COLUMNS = 6  # images of each kind
@@ -28,7 +28,7 @@ def draw_contact_sheet(category: Category) -> Image.Image:
         A row for each part and kind, under a line that says which.
     """
     rows = list(_rows(category))
-    intensity = learn_intensity(image.path for _, images in rows for image in images)
+    intensity = learn_intensity(image for _, images in rows for image in images)
     height = CELL + 2 * TEXT + 2 * GAP
     sheet = Image.new("RGB", (GAP + COLUMNS * (CELL + GAP), max(len(rows), 1) * height), PAPER)
     pen = ImageDraw.Draw(sheet)

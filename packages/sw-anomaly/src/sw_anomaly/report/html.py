@@ -17,8 +17,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from sw_anomaly.data.images import Intensity
-from sw_anomaly.data.mvtec import GOOD
+from sw_anomaly.data.category import GOOD
+from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.evaluation.evaluate import Evaluation, Scores, TestedImage
 from sw_anomaly.metrics.bootstrap import LEVEL, RESAMPLES, Interval
 from sw_anomaly.metrics.ranking import CURVE_AXIS, PRO_LIMITS

@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 import numpy as np
 from PIL import Image
 
-from sw_anomaly.data.mvtec import GOOD
+from sw_anomaly.data.category import GOOD
 from sw_anomaly.progress import Progress, silent
 from sw_anomaly.sample.drawings import CATEGORIES
 from sw_models.errors import InputError

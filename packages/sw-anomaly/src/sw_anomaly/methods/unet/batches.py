@@ -9,8 +9,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from sw_anomaly.data.images import Intensity
-from sw_anomaly.data.mvtec import LabelledImage
+from sw_anomaly.data.category import LabelledImage
+from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.methods.unet.augment import augment
 from sw_anomaly.methods.unet.method import network_input, to_tensor
 from sw_anomaly.methods.unet.synthetic_defects import add_defects, add_dirt, find_part

@@ -22,8 +22,7 @@ import torch.nn.functional as F
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
-from sw_anomaly.data.images import load_image
-from sw_anomaly.data.mvtec import LabelledImage
+from sw_anomaly.data.category import LabelledImage
 from sw_anomaly.methods.base import default_device
 from sw_anomaly.methods.calibration import Thresholds, calibrate
 from sw_anomaly.methods.unet.batches import Views, make_batch
@@ -147,7 +146,7 @@ def read_config(folder: Path) -> TrainingConfig | None:
 
 def choose_image_size(image: LabelledImage) -> int:
     """The longer side of an image as a multiple of 32, from 64 to 320: what a CPU trains in minutes."""
-    return min(max(round(max(load_image(image.path).shape) / 32) * 32, 64), 320)
+    return min(max(round(max(image.pixels().shape) / 32) * 32, 64), 320)
 
 
 def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -149,7 +149,7 @@ def test_a_small_file_does_not_take_the_memory_that_it_announces(tmp_path):
     path = tmp_path / "image.png"
     path.write_bytes(png[:-12] + struct.pack(">I", 0x7FFFFFFF) + b"abCd" + png[-12:])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(InputError, match="said to be longer than the file"):
+    with pytest.raises(InputError, match=r"Truncated File Read|said to be longer than the file"):
         load_image(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KB
 

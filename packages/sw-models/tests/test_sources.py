@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +77,47 @@ def test_an_image_larger_than_allowed_is_not_decoded(tmp_path):
     assert read_image(tmp_path / "a.png", 1200).shape == (30, 40, 3)
 
 
-LEVELS = [20, 90, 160, 230] * 5
+def with_chunk(png, kind, data, before=b"IDAT"):
+    chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    place = png.index(before) - 4
+    return png[:place] + chunk + png[place:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"), [(b"iCCP", b"x\0\0" + zlib.compress(bytes(90))), (b"cHRM", bytes(4)), (b"sBIT", bytes(4))]
+)
+def test_decoders_print_nothing_about_parts_that_do_not_matter(tmp_path, capfd, kind, data):
+    pytest.importorskip("cv2")
+    Image.new("RGB", (5, 4), (1, 2, 3)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(with_chunk((tmp_path / "a.png").read_bytes(), kind, data))
+    assert (read_image(tmp_path / "a.png") == (1, 2, 3)).all()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
+def test_a_png_is_turned_wherever_its_orientation_stands(tmp_path, before):
+    pytest.importorskip("cv2")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (5, 4)).save(tmp_path / "a.png")
+    turned = with_chunk((tmp_path / "a.png").read_bytes(), b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"), before)
+    (tmp_path / "a.png").write_bytes(turned)
+    assert read_image(tmp_path / "a.png").shape == (5, 4, 3)
+
+
+@pytest.mark.parametrize("place", ["length", "content"])
+def test_a_png_with_a_damaged_part_is_refused_and_nothing_printed(tmp_path, capfd, place):
+    pytest.importorskip("cv2")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 9, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[content.index(b"IDAT") + (-3 if place == "length" else 60)] ^= 1
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"a part of it is (said to be longer than the file|damaged)"):
+        read_image(tmp_path / "a.png")
+    assert capfd.readouterr() == ("", "")
+
+
+LEVELS = [20, 90, 160, 230] * 30
 
 
 @pytest.fixture
@@ -130,6 +172,6 @@ def test_no_frame_has_the_name_of_an_image(video, order):
     below = str(video.parent)  # the video, and clip/000000 by its path below
     given = [below, str(video), str(video.parent / "clip.png")]
     sources = find_sources(given[::order])
-    frames = [source.name / f"{number:06}" for source in sources if source.is_video for number in range(20)]
+    frames = [source.name / f"{number:06}" for source in sources if source.is_video for number in range(len(LEVELS))]
     every = frames + [source.name for source in sources if not source.is_video]
-    assert len(every) == len(set(every)) == 2 * 20 + 4
+    assert len(every) == len(set(every)) == 2 * len(LEVELS) + 4

@@ -145,7 +145,9 @@ def test_a_category_that_cannot_be_evaluated_does_not_stop_the_others(run, tiny_
 
 def test_a_checkpoint_is_not_for_several_runs(run, tiny_root):
     arguments = ("--data", tiny_root, "--checkpoint", "some", "--seeds", 2)
-    assert "--checkpoint holds one detector" in refusal(run("eval", "--category", "disc", *arguments))
+    assert "--checkpoint: got one detector, want one per category and seed" in refusal(
+        run("eval", "--category", "disc", *arguments)
+    )
 
 
 def test_known_defects_are_not_tested_on_and_the_checkpoint_is_not_taken_for_another_protocol(run, tiny_root, tmp_path):

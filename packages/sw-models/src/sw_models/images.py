@@ -15,15 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from PIL import Image
 
 from sw_models.files import write_atomically
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 MAX_PIXELS = 100_000_000  # of one image: a file of a few kilobytes can hold far more
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError, Image.DecompressionBombError)
@@ -96,14 +92,24 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return image
 
 
-def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation of an open image, 1 where it says none."""
-    found = image.getexif().get(_ORIENTATION, 1)
+def orientation_of(image: Image.Image, exif: bytes = b"") -> int:
+    """Return the EXIF orientation of an open image, 1 where it says none.
+
+    Args:
+        image: the image.
+        exif: its EXIF chunk, if that is at hand.
+    """
+    if exif:
+        tags = Image.Exif()
+        tags.load(exif)
+    else:
+        tags = image.getexif()
+    found = tags.get(_ORIENTATION, 1)
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
-def png_essence(content: bytes | NDArray[np.uint8]) -> bytes:
-    """Return a PNG file without the chunks that are not needed for its pixels, over which decoders print warnings.
+def png_essence(content: bytes) -> tuple[bytes, bytes]:
+    """Return a PNG file without the chunks that its pixels do not need, over which decoders print, and its EXIF chunk.
 
     Args:
         content: of the file.
@@ -112,7 +118,7 @@ def png_essence(content: bytes | NDArray[np.uint8]) -> bytes:
         ValueError: a chunk is damaged, or said to be longer than the file: decoders fetch its memory first.
     """
     held = memoryview(content)
-    kept, place = [bytes(held[:8])], 8
+    kept, exif, place = [bytes(held[:8])], b"", 8
     while not kept[-1].startswith(b"IEND", 4):
         end = place + 12 + int.from_bytes(held[place : place + 4], "big")
         if end > len(held):
@@ -121,8 +127,10 @@ def png_essence(content: bytes | NDArray[np.uint8]) -> bytes:
             raise ValueError("a part of it is damaged: its checksum is another")
         if held[place + 4] < ord("a"):  # upper case: a critical chunk
             kept.append(bytes(held[place:end]))
+        elif held[place + 4 : place + 8] == b"eXIf":
+            exif = bytes(held[place + 8 : end - 4])
         place = end
-    return b"".join(kept)
+    return b"".join(kept), exif
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:

@@ -22,6 +22,7 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".m
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what OpenCV and its decoders would print is raised here
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+RAW_EXIF = "Raw profile type exif"  # how PNG files were given EXIF before there was a chunk for it
 ANNOUNCED = 0.99  # share of the frames which a video announces that must be there
 
 
@@ -110,22 +111,24 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS, any_depth: bool = False
     import cv2
     import numpy as np
 
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if any_depth else 0)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if any_depth else 0)
     try:
         with open_image(path, max_pixels) as header:  # which tells of a size that memory may not hold
-            # OpenCV turns TIFF files whatever it is told, and other formats in some of its versions.
-            orientation = 1 if header.format == "TIFF" else orientation_of(header)
+            content, orientation = path.read_bytes(), 1
+            if header.format == "PNG":
+                content, exif = png_essence(content)
+                if exif or RAW_EXIF in header.info:  # Pillow would decode all pixels to find no orientation
+                    orientation = orientation_of(header, exif)
+            elif header.format != "TIFF":  # OpenCV turns those whatever it is told, others in some of its versions
+                orientation = orientation_of(header)
             if any_depth and header.format == "TIFF" and header.mode in ("I", "F"):
                 flags = cv2.IMREAD_UNCHANGED  # of one channel; OpenCV gives no three of them
-            is_png = header.format == "PNG"
-        content = np.fromfile(path, dtype=np.uint8)
-        image = cv2.imdecode(np.frombuffer(png_essence(content), np.uint8) if is_png else content, flags)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except (*UNREADABLE, cv2.error) as error:
         raise InputError(f"{path} cannot be read as an image ({error})") from error
     if image is None:
         raise InputError(f"{path} cannot be read as an image: it is damaged or cut short")
-    if image.ndim == 2:
-        image = np.repeat(image[..., None], 3, axis=2)
+    image = image[..., ::-1] if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
     if orientation > 4:
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -135,7 +135,8 @@ def image_facts(path: Path, max_pixels: int = MAX_PIXELS) -> FileFacts:
         pixels = load_image(path, max_pixels)
     except InputError as error:
         return FileFacts(problem=str(error))
-    return FileFacts(*pixels.shape[:2], digest_pixels(pixels))
+    height, width = pixels.shape[:2]
+    return FileFacts(height, width, digest_pixels(pixels))
 
 
 def mask_facts(path: Path, max_pixels: int = MAX_PIXELS) -> FileFacts:
@@ -144,7 +145,8 @@ def mask_facts(path: Path, max_pixels: int = MAX_PIXELS) -> FileFacts:
         mask = load_mask(path, max_pixels)
     except InputError as error:
         return FileFacts(problem=str(error))
-    return FileFacts(*mask.shape, marked=float(mask.mean()))
+    height, width = mask.shape
+    return FileFacts(height, width, marked=float(mask.mean()))
 
 
 def _undecodable(facts: Mapping[Path, FileFacts]) -> Iterator[str]:

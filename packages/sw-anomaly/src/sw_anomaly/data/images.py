@@ -12,7 +12,6 @@ from sw_models.images import MAX_PIXELS, UNREADABLE, open_image
 from sw_models.sources import read_image
 
 
-
 def load_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode an image, turned as its EXIF orientation says.
 

@@ -40,3 +40,40 @@ def loss_of(model: nn.Module, step: int = 0) -> Tensor:
     """Return the cross entropy of a step's batch."""
     images, labels = batch(step)
     return F.cross_entropy(model(images), labels)
+
+
+class UnitNet(nn.Module):
+    """``[B, 4, 5, 5] -> [B, 6]``, with what units may lie in: norms, GRN, a residual, depthwise and consumed twice."""
+
+    def __init__(self, seed: int = 0, *, grn: bool = True) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.stem = nn.Conv2d(4, 12, 3, padding=1)
+            self.norm = nn.BatchNorm2d(12)
+            self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+            self.expand = nn.Conv2d(12, 16, 1)
+            self.grn = ResponseNorm(16) if grn else nn.Identity()
+            self.project = nn.Conv2d(16, 12, 1)
+            self.mix = nn.Linear(12, 12)
+            self.head = nn.Linear(12, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(x)))
+        x = x + self.project(self.grn(F.gelu(self.expand(self.depthwise(x)))))
+        x = x.mean((2, 3))
+        return self.head(F.relu(x + self.mix(x)))
+
+
+class ResponseNorm(nn.Module):
+    """Global response normalisation, written plainly."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight, self.bias = nn.Parameter(torch.randn(channels)), nn.Parameter(torch.randn(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = x.norm(dim=(2, 3), keepdim=True)
+        response = norm / (norm.mean(1, keepdim=True) + self.eps)
+        return x + self.weight[:, None, None] * response * x + self.bias[:, None, None]

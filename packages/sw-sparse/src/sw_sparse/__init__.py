@@ -7,13 +7,20 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sw_sparse.compaction import compact, load_compact, save_compact
     from sw_sparse.config import SparsityConfig
     from sw_sparse.sparsifier import Sparsifier
 
-__all__ = ["Sparsifier", "SparsityConfig"]
+__all__ = ["Sparsifier", "SparsityConfig", "compact", "load_compact", "save_compact"]
 __version__ = version("sw-sparse")
 
-_MODULES = {"Sparsifier": "sw_sparse.sparsifier", "SparsityConfig": "sw_sparse.config"}
+_MODULES = {
+    "Sparsifier": "sw_sparse.sparsifier",
+    "SparsityConfig": "sw_sparse.config",
+    "compact": "sw_sparse.compaction",
+    "load_compact": "sw_sparse.compaction",
+    "save_compact": "sw_sparse.compaction",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from sw_sparse.granularity import parse_granularity
+from sw_sparse.granularity import TRACED, parse_granularity
 from sw_sparse.schedules import SCHEDULES
 from sw_sparse.scores import SCORES
 from sw_sparse.updates import UPDATE_RULES
@@ -28,7 +28,8 @@ class SparsityConfig:
         targets: which parameters: a name pattern such as ``"*.weights.*"``, several of them, or a predicate
             ``(name, parameter) -> bool``. Vectors (biases, norms, layer scales, GRN) are never made sparse.
         granularity: ``element``, ``filter``, ``shared_filter`` (one mask for the parallel paths of a layer, that is
-            for the entries of an ``nn.ParameterList`` or ``nn.ModuleList``) or ``N:M``.
+            for the entries of an ``nn.ParameterList`` or ``nn.ModuleList``), ``N:M``, or ``unit``: an output of a layer
+            together with its bias, its norm's entries and every consumer's inputs; ``targets`` then name the layers.
         align_every: with ``shared_filter``, the paths share their mask after every so many updates and choose their own
             in between; 1 is always.
         distribution: ``uniform``, ``erk`` or ``snip``: how the density is shared out between layers.
@@ -85,6 +86,11 @@ class SparsityConfig:
         if per_block is not None and self.off != self._implied_by_n_of_m():
             raise ValueError(
                 f"sparsity: got {self.sparsity}, but {self.granularity} makes it {self._implied_by_n_of_m():g}"
+            )
+        if self.granularity in TRACED and UPDATE_RULES[self.update].needs_gradient:
+            raise ValueError(
+                f"update: got {self.update!r}, but the gradient of a {self.granularity} that is off is 0 like that of "
+                f"any other, want set, gradual or static"
             )
         if (self.schedule != "constant" or self.update == "gradual") and not self.total_steps:
             raise ValueError(f"total_steps: got {self.total_steps}, but the {self.schedule} schedule needs its length")

@@ -26,6 +26,13 @@ def broadcast_masks(masks: Sequence[Tensor]) -> list[Tensor]:
     return [unpack_bits(bits, mask) for bits, mask in zip(parts, masks, strict=True)]
 
 
+def broadcast_values(values: Tensor) -> None:
+    """Overwrite ``values`` with the first rank's."""
+    message = values.to(_device(values))
+    dist.broadcast(message, src=0)
+    values.copy_(message)
+
+
 def verify_masks(names: Sequence[str], masks: Sequence[Tensor]) -> None:
     """Compare a hash of every mask between the ranks.
 

@@ -13,6 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+TRACED = ("unit",)
+"""Granularities whose units lie in several parameters, which are found from the model's graph: see ``units.py``."""
+
 
 class Granularity(Protocol):
     """How a weight is divided into units."""
@@ -61,9 +64,13 @@ class Filter:
 
     Args:
         shares_paths: one mask for the parallel paths of a layer, as the paper's structured sparsity has it.
+        dim: the dimension that the filters lie along; 1 are a layer's inputs.
+        each: so many filters in a row are one unit.
     """
 
     shares_paths: bool = False
+    dim: int = 0
+    each: int = 1
     kept_per_block = None
 
     def unsuited(self, shape: torch.Size) -> str | None:
@@ -71,12 +78,12 @@ class Filter:
         return None
 
     def units(self, scores: Tensor) -> Tensor:
-        """Average over all but the first dimension: ``[1, filters]``."""
-        return scores.flatten(1).mean(1).unsqueeze(0)
+        """Average over all other dimensions: ``[1, filters]``."""
+        return scores.movedim(self.dim, 0).reshape(scores.shape[self.dim] // self.each, -1).mean(1).unsqueeze(0)
 
     def mask(self, active: Tensor, shape: torch.Size) -> Tensor:
-        """Return a mask ``[filters, 1, ...]``."""
-        return active.reshape(-1, *[1] * (len(shape) - 1))
+        """Return a mask ``[filters, 1, ...]``, the filters in their dimension."""
+        return active.reshape(-1).repeat_interleave(self.each).view(-1, *[1] * (len(shape) - self.dim - 1))
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class NOutOfM:
 
 
 def parse_granularity(text: str) -> Granularity:
-    """Read ``element``, ``filter``, ``shared_filter`` or ``N:M``.
+    """Read ``element``, ``filter``, ``shared_filter``, ``N:M``, or one of ``TRACED``, whose units begin as filters.
 
     Raises:
         ValueError: for anything else.
@@ -116,6 +123,7 @@ def parse_granularity(text: str) -> Granularity:
         "element": Element(),
         "filter": Filter(),
         "shared_filter": Filter(shares_paths=True),
+        **dict.fromkeys(TRACED, Filter()),
     }
     if text in named:
         return named[text]

@@ -79,16 +79,16 @@ def first_masks(
         elif gradients:
             scores = _sensitivity(layer, gradients)
         else:
-            scores = torch.stack([layer.units(magnitude(weight)) for weight in layer.parameters]).sum(0)
+            scores = torch.stack(layer.scores([magnitude(weight) for weight in layer.parameters])).sum(0)
         mask = best_per_block(scores, layer.counts)
-    return [mask] * len(layer.weights)
+    return [mask] * len(layer.paths)
 
 
 def _sensitivity(layer: SparseLayer, gradients: Mapping[str, Tensor]) -> Tensor:
     """SNIP scores of the units, summed over the paths."""
-    return torch.stack([layer.units(snip(w, gradients[name])) for name, w in layer.weights.items()]).sum(0)
+    return torch.stack(layer.scores([snip(w, gradients[name]) for name, w in layer.weights.items()])).sum(0)
 
 
 def _nonzero(layer: SparseLayer) -> Tensor:
     """Units that hold any weight other than 0, in any path."""
-    return torch.stack([layer.units((weight != 0).float()) > 0 for weight in layer.parameters]).any(0)
+    return torch.stack(layer.scores([(weight != 0).float() for weight in layer.parameters])).any(0)

@@ -66,7 +66,7 @@ def first_masks(
 ) -> list[Tensor]:
     """Return the masks to start from, path by path: one draw per layer."""
     scores = {
-        layer.name: torch.cat([layer.units(snip(w, gradients[name])) for name, w in layer.weights.items()])
+        layer.name: torch.cat(layer.scores([snip(w, gradients[name]) for name, w in layer.weights.items()]))
         for layer in layers
     }
     rates = snip_sparsities(scores, density)

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from sw_sparse import distributed, published
 from sw_sparse.bits import pack_bits, unpack_bits
+from sw_sparse.compaction import compact
 from sw_sparse.config import SparsityConfig
+from sw_sparse.granularity import TRACED
 from sw_sparse.initial_masks import first_masks, gradients_of_one_batch, set_counts
 from sw_sparse.optimizers import found_inf, innermost, training_parameters
 from sw_sparse.schedules import SCHEDULES
 from sw_sparse.scores import NEEDS_GRADIENT, SCORES, magnitude, movement
 from sw_sparse.targets import SparseLayer, find_layers, plain_name
+from sw_sparse.units import UnitLayer, find_units, silence, start_afresh
 from sw_sparse.updates import UPDATE_RULES, UpdateInput, UpdateResult
 
 
@@ -45,6 +48,8 @@ class Sparsifier:
         loss: for ``distribution="snip"``: called once with a copy of the model, returns the loss of one batch.
         ema: an averaged copy of the model, kept consistent with the masks; update it after :meth:`step`.
         state: a :meth:`state_dict` to continue from: its masks are taken, and none are drawn.
+        inputs: for ``granularity="unit"``: arguments of the model, by whose shapes it is traced; the batch must hold
+            two images or more. Models of timm need none.
 
     Attributes:
         layers: what is sparse.
@@ -65,6 +70,7 @@ class Sparsifier:
         loss: Callable[[nn.Module], Tensor] | None = None,
         ema: nn.Module | None = None,
         state: dict[str, Any] | None = None,
+        inputs: Sequence[Any] | None = None,
     ) -> None:
         self.config = config
         self.steps = 0
@@ -79,7 +85,11 @@ class Sparsifier:
         self._versions: dict[str, int] = {}
         self._optimizer_stepped = False
         self._squashed = False
-        self.layers, self.skipped = find_layers(model, optimizer, config)
+        self._inputs = inputs
+        if config.granularity in TRACED:
+            self.layers, self.skipped = find_units(model, optimizer, config, inputs)
+        else:
+            self.layers, self.skipped = find_layers(model, optimizer, config)
         self._ema = _copies_of(self.layers, ema)
         self._start_dense()
         if state is None:
@@ -160,6 +170,16 @@ class Sparsifier:
             hook.remove()
         self._squashed = True
 
+    @torch.no_grad()
+    def compact(self, model: nn.Module) -> nn.Module:
+        """Return a smaller, dense copy without the units that are off; see :func:`sw_sparse.compact`.
+
+        Args:
+            model: the model, or its averaged copy.
+        """
+        self._zero_what_is_off(ema=True)
+        return compact(model, self._inputs)
+
     def densities(self) -> dict[str, float]:
         """Return the share of units that is on, by layer."""
         return {layer.name: layer.density() for layer in self.layers}
@@ -215,7 +235,7 @@ class Sparsifier:
     @torch.no_grad()
     def _start_dense(self) -> None:
         for layer in self.layers:
-            layer.switch([torch.ones_like(layer.units(w), dtype=torch.bool) for w in layer.parameters])
+            layer.switch([torch.ones_like(score, dtype=torch.bool) for score in layer.scores(layer.parameters)])
             if self.config.importance == "movement":
                 self._movement |= {name: torch.zeros_like(weight) for name, weight in layer.weights.items()}
 
@@ -234,7 +254,9 @@ class Sparsifier:
             layer.explored = layer.active
         if self.config.published:
             self._leave_dense([layer for layer in self.layers if layer.density() >= published.DENSE_ENOUGH])
-        lost = {name: off & (weight != 0) for name, weight, off in self._weights()}
+        lost: dict[str, Tensor] = {}
+        for name, weight, off in self._weights():
+            lost[name] = lost.get(name, False) | (off & (weight != 0))
         self._zero_what_is_off(ema=True)
         self._lost = {name: (weight._version, lost[name]) for name, weight, _ in self._weights()}
 
@@ -245,11 +267,9 @@ class Sparsifier:
     def _refuse_losses(self, active: dict[str, list[Tensor]]) -> None:
         """Refuse masks that need weights which construction has set to 0, and nobody has loaded since."""
         for layer in self.layers:
-            for (name, weight), mask in zip(layer.weights.items(), active[layer.name], strict=True):
-                version, lost = self._lost.get(name, (None, mask))
-                if weight._version == version and (
-                    count := int((lost & layer.granularity.mask(mask, layer.shape)).sum())
-                ):
+            for (name, weight), on in zip(layer.weights.items(), layer.spread(active[layer.name]), strict=True):
+                version, lost = self._lost.get(name, (None, on))
+                if weight._version == version and (count := int((lost & on.to(lost.device)).sum())):
                     raise ValueError(
                         f"state: {count} weights of {name} that are on in it were set to 0 at construction, want "
                         f"Sparsifier(..., state=...), or the model loaded after it"
@@ -258,7 +278,7 @@ class Sparsifier:
     def _update(self) -> None:
         """Decide new masks on the first rank, bring them to the others, and start regrown weights from 0."""
         if distributed.is_distributed():
-            names = [name for layer in self.layers for name in layer.weights]
+            names = [name for layer in self.layers for name in layer.paths]
             distributed.verify_masks(names, [mask for layer in self.layers for mask in layer.active])
         results = self._decide()
         kept = [result.kept for result in results]
@@ -269,6 +289,23 @@ class Sparsifier:
         self._switch(kept)
         self._zero_what_is_off(ema=True)
         self._switch(active)
+        if self.config.granularity in TRACED:
+            self._start_units_afresh(kept)
+
+    def _start_units_afresh(self, kept: Sequence[Tensor]) -> None:
+        """Prepare units that grew, which at 0 in all their parameters could not start."""
+        layers = [layer for layer in self.layers if isinstance(layer, UnitLayer)]
+        born = [(layer, layer.active[0] & ~before) for layer, before in zip(layers, kept, strict=True)]
+        born = [(layer, grown) for layer, grown in born if bool(grown.any())]
+        for layer, grown in born:
+            start_afresh(layer, grown, self._generator)
+        for layer, grown in born:
+            silence(layer, grown)
+        self._zero_what_is_off(ema=True)
+        for layer, grown in born:
+            for name, on in zip(layer.weights, layer.spread([grown]), strict=True):
+                if (average := self._ema.get(name)) is not None:
+                    average.copy_(torch.where(on.to(average.device), layer.weights[name].to(average), average))
 
     def _decide(self) -> list[UpdateResult]:
         """Return what becomes of each path of each layer; layers that took no part in the step stay as they are."""
@@ -279,17 +316,17 @@ class Sparsifier:
         training = [layer for layer in self.layers if all(id(w) in self._training for w in layer.parameters)]
         if config.published:
             paths = iter(published.update(training, fraction, aligned, self._generator))
-            results = {layer.name: [next(paths) for _ in layer.weights] for layer in training}
+            results = {layer.name: [next(paths) for _ in layer.paths] for layer in training}
         else:
             results = {layer.name: self._decide_layer(layer, progress, fraction, aligned) for layer in training}
         unchanged = {layer.name: [UpdateResult(mask, mask) for mask in layer.active] for layer in self.layers}
         return [result for paths_of_layer in (unchanged | results).values() for result in paths_of_layer]
 
     def _decide_layer(self, layer: SparseLayer, progress: float, fraction: float, aligned: bool) -> list[UpdateResult]:
-        importance = [self._importance(layer, name) for name in layer.weights]
-        gradient = [self._gradient_of_units(layer, name) for name in layer.weights]
+        importance = layer.scores([self._importance(name, weight) for name, weight in layer.weights.items()])
+        gradient = self._gradients_of_units(layer)
         more = (self._counts_now(layer, progress), fraction, self._generator, self.config.regrow_dropped)
-        if aligned and len(layer.weights) > 1:
+        if aligned and len(layer.paths) > 1:
             anywhere, importance_of_all, gradient_of_all = map(torch.stack, (layer.active, importance, gradient))
             shared = self._rule.apply(
                 UpdateInput(anywhere.any(0), importance_of_all.sum(0), gradient_of_all.sum(0), *more)
@@ -304,18 +341,17 @@ class Sparsifier:
         size, schedule = layer.active[0].shape[1], SCHEDULES[self.config.schedule]
         return torch.tensor([round(schedule(size, end, progress)) for end in layer.counts.tolist()], device="cpu")
 
-    def _importance(self, layer: SparseLayer, name: str) -> Tensor:
+    def _importance(self, name: str, weight: nn.Parameter) -> Tensor:
         if self.config.importance == "movement":
-            return layer.units(self._movement[name])
-        weight = layer.weights[name]
+            return self._movement[name]
         if self.config.importance == "magnitude":
-            return layer.units(magnitude(weight))
-        return layer.units(SCORES[self.config.importance](weight, self._gradient(name, weight)))
+            return magnitude(weight)
+        return SCORES[self.config.importance](weight, self._gradient(name, weight))
 
-    def _gradient_of_units(self, layer: SparseLayer, name: str) -> Tensor:
+    def _gradients_of_units(self, layer: SparseLayer) -> list[Tensor]:
         if not self._rule.needs_gradient:
-            return torch.zeros_like(layer.active[0], dtype=torch.float32)
-        return layer.units(self._gradient(name, layer.weights[name]).abs())
+            return [torch.zeros_like(mask, dtype=torch.float32) for mask in layer.active]
+        return layer.scores([self._gradient(name, weight).abs() for name, weight in layer.weights.items()])
 
     def _gradient(self, name: str, weight: nn.Parameter) -> Tensor:
         """Return the dense gradient of the last step; zeros for a weight that had none."""
@@ -327,7 +363,7 @@ class Sparsifier:
     def _switch(self, masks: Sequence[Tensor]) -> None:
         """Give each layer its share of the masks, which come path by path."""
         for layer in self.layers:
-            mine, masks = masks[: len(layer.weights)], masks[len(layer.weights) :]
+            mine, masks = masks[: len(layer.paths)], masks[len(layer.paths) :]
             layer.switch(list(mine))
 
     def _weights(self) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
@@ -379,11 +415,11 @@ class Sparsifier:
 
     @torch.no_grad()
     def _add_movement(self, scale: Tensor | None) -> None:
-        for layer in self.layers:
-            for name, weight in layer.weights.items():
-                if weight.grad is not None:
-                    moved = movement(weight, weight.grad)
-                    self._movement[name] += moved if scale is None else moved / scale
+        weights = {name: weight for layer in self.layers for name, weight in layer.weights.items()}
+        for name, weight in weights.items():
+            if weight.grad is not None:
+                moved = movement(weight, weight.grad)
+                self._movement[name] += moved if scale is None else moved / scale
 
 
 def _copies_of(layers: Sequence[SparseLayer], ema: nn.Module | None) -> dict[str, nn.Parameter]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -36,18 +36,30 @@ class SparseLayer:
         """Shape of each path's weight."""
         return self.parameters[0].shape
 
-    def units(self, scores: Tensor) -> Tensor:
-        """Reduce scores in the weight's shape to finite scores of units: NaN is 0, it says nothing about a unit."""
-        return torch.nan_to_num(self.granularity.units(scores))
+    @property
+    def paths(self) -> list[str]:
+        """What has a mask of its own, by name."""
+        return list(self.weights)
+
+    def scores(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Reduce values in the weights' shapes to finite scores of units, path by path.
+
+        NaN is 0, it says nothing about a unit.
+        """
+        return [torch.nan_to_num(self.granularity.units(value)) for value in values]
+
+    def spread(self, active: Sequence[Tensor]) -> list[Tensor]:
+        """Return, weight by weight, the mask of what is on; it broadcasts against the weight."""
+        return [self.granularity.mask(mask, self.shape) for mask in active]
 
     def switch(self, active: list[Tensor]) -> None:
         """Turn these units on, path by path, and all others off; weights are not touched."""
         self.active = [mask.clone() for mask in active]
         self.explored = [a | b for a, b in zip(self.explored, active, strict=True)] if self.explored else self.active
-        self._off = [~self.granularity.mask(mask, self.shape) for mask in active]
+        self._off = [~mask for mask in self.spread(active)]
 
     def off(self) -> list[Tensor]:
-        """Return, path by path, the mask of what is off; it broadcasts against the weight."""
+        """Return, weight by weight, the mask of what is off; it broadcasts against the weight."""
         self._off = [off.to(w.device) for off, w in zip(self._off, self.parameters, strict=True)]
         return self._off
 
@@ -108,11 +120,12 @@ def _matching(model: nn.Module, config: SparsityConfig) -> Iterator[tuple[str, n
         names.setdefault(id(parameter), []).append(name)
         parameters[id(parameter)] = parameter
     for key, parameter in parameters.items():
-        if any(_wanted(plain_name(name), parameter, config) for name in names[key]):
+        if any(wanted(plain_name(name), parameter, config) for name in names[key]):
             yield names[key][0], parameter
 
 
-def _wanted(name: str, parameter: nn.Parameter, config: SparsityConfig) -> bool:
+def wanted(name: str, parameter: nn.Parameter, config: SparsityConfig) -> bool:
+    """Whether the targets mean a parameter of this plain name."""
     if callable(config.targets):
         return config.targets(name, parameter)
     patterns = (config.targets,) if isinstance(config.targets, str) else config.targets
@@ -126,22 +139,31 @@ def _sparsely_differentiated(model: nn.Module) -> set[int]:
 
 
 def _unsuited(parameter: nn.Parameter, granularity: Granularity, optimized: bool, embedded: bool) -> str | None:
-    if hasattr(parameter, "placements"):  # DTensor, what fully_shard makes of a parameter
-        raise TypeError(
-            "model: its parameters are sharded (fully_shard, tensor parallel); masks need whole weights, "
-            "want DistributedDataParallel or a single process"
-        )
     if sum(size > 1 for size in parameter.shape) < 2:
         return "a vector"
-    if not parameter.requires_grad:
-        return "frozen"
-    if not optimized:
-        return "not in the optimizer"
+    if reason := unsuited(parameter, optimized):
+        return reason
     if embedded:
         return "its gradients are sparse tensors (sparse=True), masks need dense ones"
     if not bool(parameter.detach().count_nonzero()):
         return "all zero: nothing to rank, and what is off at 0 might never start"
     return granularity.unsuited(parameter.shape)
+
+
+def unsuited(parameter: nn.Parameter, optimized: bool) -> str | None:
+    """Return why no mask can be kept on a parameter, or None where one can.
+
+    Raises:
+        TypeError: where it is sharded.
+    """
+    if hasattr(parameter, "placements"):  # DTensor, what fully_shard makes of a parameter
+        raise TypeError(
+            "model: its parameters are sharded (fully_shard, tensor parallel); masks need whole weights, "
+            "want DistributedDataParallel or a single process"
+        )
+    if not parameter.requires_grad:
+        return "frozen"
+    return None if optimized else "not in the optimizer"
 
 
 def _name_of_paths(model: nn.Module, name: str) -> str:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ class FusedShiftwiseBlock(nn.Module):
 
         Args:
             x: ``[B, dim, H, W]``.
-            scratch: ``[2, B*H*W, 4*dim]``, memory to work in; without it, new memory is taken.
+            scratch: ``[2, B*H*W, hidden]``, memory to work in; without it, new memory is taken.
         """
         rep = len(self.bias)
         stripes = (self.horizontal, self.vertical, self.bias)
@@ -62,16 +63,16 @@ class FusedShiftwiseBlock(nn.Module):
         y = y.mul_(self.excite(self.squeeze(y.mean((2, 3))).relu_()).sigmoid_()[:, :, None, None])
 
         batch, dim, height, width = y.shape
-        hidden, squares = (None, None) if scratch is None else scratch
-        pixels = y.permute(0, 2, 3, 1).reshape(-1, dim)
-        h = torch.addmm(self.expand_bias, pixels, self.expand_weight.T, out=hidden)
-        h = torch.ops.aten.gelu_(h).view(batch, height * width, 4 * dim)
-        h = torch.mul(h, self._response(h, squares), out=None if hidden is None else h).view(-1, 4 * dim)
+        memory, squares = (None, None) if scratch is None else scratch
+        pixels, hidden = y.permute(0, 2, 3, 1).reshape(-1, dim), len(self.expand_bias)
+        h = torch.addmm(self.expand_bias, pixels, self.expand_weight.T, out=memory)
+        h = torch.ops.aten.gelu_(h).view(batch, height * width, hidden)
+        h = torch.mul(h, self._response(h, squares), out=None if memory is None else h).view(-1, hidden)
         y = torch.addmm(self.project_bias, h, self.project_weight.T).view(batch, height, width, dim)
         return y.permute(0, 3, 1, 2).add_(x)
 
     def _response(self, h: Tensor, squares: Tensor | None) -> Tensor:
-        """Return the factors of the global response norm, ``[B, 1, 4*dim]``."""
+        """Return the factors of the global response norm, ``[B, 1, hidden]``."""
         norm = l2_norm(h, 1, None if squares is None else squares.view_as(h))
         response = norm / (norm.mean(dim=2, keepdim=True) + self.grn_eps)
         return (1 + self.grn_weight * response).to(h.dtype)
@@ -98,17 +99,20 @@ class FusedShiftwiseStage(nn.Module):
         x = self.downsample(x)
         if not _runs_in_scratch(x):
             return self.restore(self._run(x, None))
-        batch, dim, height, width = x.shape
-        images = max(1, min(batch, _CACHED_BYTES // (4 * dim * height * width * x.element_size())))
-        scratch = x.new_empty(2, images * height * width, 4 * dim)
+        batch, _, height, width = x.shape
+        widest = max(len(block.expand_bias) for block in self.blocks)  # type: ignore[arg-type]
+        images = max(1, min(batch, _CACHED_BYTES // (widest * height * width * x.element_size())))
+        scratch = x.new_empty(2 * images * height * width * widest)
         y = torch.empty_like(x, memory_format=torch.channels_last)
         for part, out in zip(x.split(images), y.split(images), strict=True):
-            out.copy_(self._run(part, scratch[:, : len(part) * height * width]))
+            out.copy_(self._run(part, scratch))
         return self.restore(y)
 
     def _run(self, x: Tensor, scratch: Tensor | None) -> Tensor:
+        pixels = x.shape[0] * x.shape[2] * x.shape[3]
         for block in self.blocks:
-            x = block(x, scratch)
+            size = (2, pixels, len(block.expand_bias))  # type: ignore[arg-type]
+            x = block(x, None if scratch is None else scratch[: math.prod(size)].view(size))
         return x
 
 

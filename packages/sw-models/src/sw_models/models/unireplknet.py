@@ -82,6 +82,8 @@ class DilatedReparamConv2d(nn.Module):
 class ResponseNorm(nn.Module):
     """Global response normalisation of channels-last maps ``[B, H, W, C]``; without ``bias`` once deployed."""
 
+    eps = 1e-6
+
     def __init__(
         self, channels: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> None:
@@ -98,7 +100,7 @@ class ResponseNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised map."""
         norm = x.norm(p=2, dim=(1, 2), keepdim=True)
-        scaled = (self.weight * (norm / (norm.mean(dim=-1, keepdim=True) + 1e-6)) + 1) * x
+        scaled = (self.weight * (norm / (norm.mean(dim=-1, keepdim=True) + self.eps)) + 1) * x
         return scaled if self.bias is None else scaled + self.bias
 
 

@@ -137,7 +137,7 @@ def fit(model: nn.Module, tensors: Mapping[str, Tensor], description: str) -> No
         if len(full) != len(narrow) or any(a < b for a, b in zip(full, narrow, strict=True)):
             raise ValueError(f"model: {name} has shape {full}, and {narrow} in the file")
     epsilons = json.loads(description)["epsilons"]
-    _resize(model, {name: tensors[name].to(value) for name, value in _state(model)}, epsilons)
+    _resize(model, {name: tensors.get(name, value).to(value) for name, value in _state(model)}, epsilons)
     model.load_state_dict(tensors)
 
 

@@ -7,7 +7,7 @@ PACKAGES := $(notdir $(patsubst %/,%,$(wildcard packages/*/)))
 say = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 
 .PHONY: help demo test lint lint-workflows test-workspace $(PACKAGES:%=test-%) $(PACKAGES:%=locked-%) \
-  $(PACKAGES:%=locked-%-lowest) sanitize test-wheel free-threaded test-third-parties test-slow test-release fuzz lock clean
+  $(PACKAGES:%=locked-%-lowest) sanitize test-wheel free-threaded test-third-parties test-slow test-release fuzz docs figures lock soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -113,6 +113,26 @@ test-slow: $(UV) ## the tests that take minutes
 
 test-release: .venv ## take all six through every step of a release: alone in an empty environment, in an empty folder
 	.venv/bin/python -m pytest -m slow tests/test_release.py
+
+soak: .venv ## train each task for 2,000 steps and record its memory in runs/soak: it must not grow
+	rm -rf runs/soak
+	.venv/bin/python tools/soak.py runs/soak
+
+docs: $(UV) ## the documentation site, in build/site: built without a warning, links checked
+	NO_MKDOCS_2_WARNING=1 $(UV) run --quiet --no-project --isolated --with-requirements docs/requirements.txt mkdocs build
+	$(UV) tool run --quiet linkchecker==10.6.0 --no-status --no-warnings $(LINKS) build/site/index.html
+
+figures: .venv ## draw the figures of the documentation anew (a detector is trained: minutes)
+	rm -rf build/figures && mkdir -p build/figures
+	.venv/bin/python tools/figures.py stripes build/figures/stripes.png
+	.venv/bin/python tools/figures.py samples build/figures
+	.venv/bin/sw-models coverage --picture build/figures/coverage.png
+	.venv/bin/sw-models erf shiftwise_tiny convnext_tiny --size 224 --count 8 --picture build/figures/erf.png
+	.venv/bin/python tools/figures.py shrink build/figures/erf.png
+	.venv/bin/sw-sparse train --output build/figures/digits
+	.venv/bin/sw-anomaly train --category bottle --out build/figures/bottle
+	.venv/bin/python tools/figures.py anomaly build/figures/anomaly.png build/figures/bottle/*/*/checkpoint.safetensors
+	cp build/figures/digits/sparsity.png build/figures/*.png docs/figures/
 
 lock: .venv ## write .github/requirements: the newest and the lowest versions that CI tests with, hashed
 	.venv/bin/python tools/lock.py

@@ -257,7 +257,7 @@ def check(names: Sequence[str], dist: Path, *, built: bool, dry: bool) -> list[R
         check_distributions(release, dist)
         _say(release.tag, check_interface(release))
         with tempfile.TemporaryDirectory() as scratch:
-            _say(release.tag, f"alone: {first_example(release)[-1]}")
+            _say(release.tag, "alone, in an empty environment and folder")
             python = try_alone(release, dist, Path(scratch))
             write_bill_of_materials(release, dist, python)
         with tempfile.TemporaryDirectory() as scratch:

@@ -91,6 +91,7 @@ def test_the_warning_says_what_to_do(cuda: Cuda, monkeypatch: pytest.MonkeyPatch
     with pytest.warns(RuntimeWarning, match="update its driver, or build sw-ops .*CMAKE_CUDA_ARCHITECTURES=120"):
         serving_backend(GPU, torch.float32)
 
+
 class Tensor:
     """What the calls ask of a tensor on a second GPU."""
 

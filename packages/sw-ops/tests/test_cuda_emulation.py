@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -23,6 +24,12 @@ ROUNDING = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0
 
 Sizes = tuple[int, int, int, int]
 Stripe = tuple[int, int, int]  # length, thickness, anchor
+
+
+class Launch(NamedTuple):
+    blocks: int
+    threads: int
+    shared_bytes: int
 
 
 class Map(ctypes.Structure):
@@ -88,8 +95,10 @@ def reference(x: Tensor, stripes: list[Tensor], upstream: list[Tensor], anchor: 
     return [t.detach() for t in (*maps, *grads)]
 
 
-def check(kernels: ctypes.CDLL, dtype: torch.dtype, sizes: Sizes, stripe: Stripe, layouts: list[str]) -> None:
+def check(kernels: ctypes.CDLL, dtype: torch.dtype, sizes: Sizes, stripe: Stripe, layouts: list[str]) -> list[Launch]:
+    """Compare all functions with the reference; return how each was launched."""
     length, thickness, anchor = stripe
+    launches = []
     channels = sizes[1]
     generator = torch.Generator().manual_seed(0)
     layout = iter(layouts * 9)
@@ -113,6 +122,9 @@ def check(kernels: ctypes.CDLL, dtype: torch.dtype, sizes: Sizes, stripe: Stripe
         problem = Problem(SCALAR[dtype], (ctypes.c_int64 * 7)(*sizes, *stripe))
         error = function(*(a if isinstance(a, ctypes.c_void_p) else ctypes.byref(a) for a in (problem, *arguments)))
         assert error is None, error
+        numbers = (ctypes.c_int64 * 3)()
+        kernels.last_launch(numbers)
+        launches.append(Launch(*numbers))
 
     x, upstream = random_map(), [random_map() for _ in range(3)]
     stripes = [random(channels, thickness, length), random(channels, length, thickness)]
@@ -138,6 +150,7 @@ def check(kernels: ctypes.CDLL, dtype: torch.dtype, sizes: Sizes, stripe: Stripe
     for memory, view in zip(memories, (h, v, s, y, grad_x), strict=True):
         view.fill_(float("nan"))
         assert memory.isnan().all(), "written outside of the map"
+    return launches
 
 
 LAYOUTS = ["contiguous", "channels last", "some channels", "odd channels", "crop", "spaced"]
@@ -152,6 +165,7 @@ DTYPES = pytest.mark.parametrize("dtype", list(SCALAR), ids=lambda d: str(d).rem
         pytest.param((2, 18, 14, 14), (48, 3, 23), id="stage 3"),
         pytest.param((9, 34, 7, 7), (15, 3, 6), id="stage 4"),
         pytest.param((1, 2, 70, 90), (51, 3, 25), id="larger than a window"),
+        pytest.param((3, 4, 33, 64), (21, 3, 10), id="two bands of rows, odd and even"),
         pytest.param((1, 1, 1, 150), (75, 5, 30), id="one row"),
         pytest.param((3, 1, 150, 1), (75, 2, 74), id="one column"),
     ],
@@ -159,6 +173,7 @@ DTYPES = pytest.mark.parametrize("dtype", list(SCALAR), ids=lambda d: str(d).rem
 def test_shapes_of_every_path(kernels: ctypes.CDLL, dtype: torch.dtype, sizes: Sizes, stripe: Stripe) -> None:
     kernels.emulate(227 * 1024, 132, 0)
     check(kernels, dtype, sizes, stripe, ["some channels", "channels last"])
+    check(kernels, dtype, sizes, stripe, ["contiguous", "crop"])
 
 
 @pytest.mark.parametrize("order", [1, 7], ids=["reversed", "shuffled"])
@@ -198,6 +213,17 @@ def test_any_shape_and_layout(
 ) -> None:
     kernels.emulate(227 * 1024, 4, order)
     check(kernels, dtype, sizes, (length, thickness, round(anchor * (length - 1))), layouts)
+
+
+@pytest.mark.parametrize("layout", ["channels last", "contiguous"])
+def test_two_blocks_share_a_multiprocessor(kernels: ctypes.CDLL, layout: str) -> None:
+    """Of an H100, with the largest maps that are whole in shared memory, whatever their layout."""
+    kernels.emulate(227 * 1024, 1, 0)
+    convolutions = check(kernels, torch.bfloat16, (1, 8, 56, 56), (51, 3, 25), [layout])[:3]
+    assert len(convolutions) == 3
+    for launch in convolutions:
+        assert launch.threads == 256
+        assert 2 * (launch.shared_bytes + 1024) <= 228 * 1024
 
 
 def test_a_stripe_that_does_not_fit(kernels: ctypes.CDLL) -> None:

@@ -10,15 +10,16 @@ namespace sw::cuda {
 
 struct FmaConvolve {
     using Scalar = float;
-    static constexpr int size = 32, reach = 64, blocks_per_sm = 1;
+    static constexpr int size = 32, reach = 64, warp_bits = 4, least_blocks = 1;
+    static constexpr int warp_bits_wanted = warp_bits, blocks_wanted = 1;  // per multiprocessor
+    static constexpr bool oriented = false;  // a window serves stripes of either direction
     static constexpr int stride_step = 1, window_step = 1;
     static constexpr int outputs = 8, bank_front = 0, bank_back = outputs;
-    static constexpr bool stage_may_cover_windows = false;
-    static constexpr int stage_stride = size + 1, stage_size = size * stage_stride + 4, stage_turns = 1;
+    static constexpr int stage_stride = size + 1, stage_size = size * stage_stride + 4;
 
     float* tile;
 
-    __device__ static uint32_t bank_word(const Taps<float>& taps, int m, bool) { return taps[m]; }
+    __device__ static uint32_t bank_word(const Taps<float>& taps, int m) { return taps[m]; }
 
     __device__ void start(uint32_t* stage, const float* bias, int channel, int channels) {
         const int lane = threadIdx.x % 32;

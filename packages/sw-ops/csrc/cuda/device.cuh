@@ -19,11 +19,11 @@ __device__ inline uint32_t* shared_memory() {
 // The shuffle tells the compiler that all lanes agree, so branches on it need no reconvergence.
 __device__ inline int warp_index() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x / 32), 0); }
 
-// Copies a word in the background, or writes zero and does not look at the source.
-__device__ inline void copy_async(uint32_t* shared, const void* global, bool zero) {
+// Copies the first 0, 2 or 4 bytes of a word in the background and writes zeros for the rest.
+__device__ inline void copy_async(uint32_t* shared, const void* global, int bytes) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(
                      static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
-                 "l"(global), "r"(zero ? 0 : 4)
+                 "l"(global), "r"(bytes)
                  : "memory");
 }
 
@@ -33,6 +33,38 @@ __device__ inline void copy_async_commit() { asm volatile("cp.async.commit_group
 template <int Pending>
 __device__ inline void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+using SharedAddress = uint32_t;  // in bytes
+
+__device__ inline SharedAddress shared_address(const uint32_t* word) {
+    return static_cast<uint32_t>(__cvta_generic_to_shared(word));
+}
+
+// Leaves a value as it is, but the compiler cannot know: so bits of it are tested where they are needed, rather than early
+// and kept in more predicates than there are.
+__device__ inline void forget(uint32_t& value) { asm volatile("" : "+r"(value)); }
+
+// To be read here, whatever else was read before: a copy of a register would cost as much and hold one more.
+__device__ inline uint32_t load_word(SharedAddress address) {
+    uint32_t word;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(address));
+    return word;
+}
+
+// Reads four 8x8 matrices of 16-bit numbers; lane i gives the address of row i % 8 of matrix i / 8. With g = lane / 4 and
+// t = lane % 4, the words are columns 2t, 2t + 1 of row g; transposed, they are rows 2t, 2t + 1 of column g.
+__device__ inline void load_matrices(uint32_t (&words)[4], SharedAddress row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(row));
+}
+
+__device__ inline void load_matrices_transposed(uint32_t (&words)[4], SharedAddress row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(row)
+                 : "memory");
 }
 
 // d += a b on one warp's 16x16 by 16x8 tiles. With g = lane / 4 and t = lane % 4, and two k slots per register:

@@ -73,7 +73,7 @@ __device__ void build_bank(uint32_t* bank, const Stripe& s, int channel, int cha
         if (channel + c >= all_channels) continue;
         const Taps<typename Engine::Scalar> taps(s, channel + c, a);
         for (int i = threadIdx.x % 32; i < row; i += 32)
-            bank[line * row + i] = Engine::bank_word(taps, i - Engine::bank_front, s.vertical);
+            bank[line * row + i] = Engine::bank_word(taps, i - Engine::bank_front);
     }
 }
 

@@ -24,6 +24,7 @@ struct Extent {
 
 struct DeviceView : MapView {
     bool words;           // whole words lie in memory as they lie in a plane
+    bool pixel_pairs;     // f16 and bf16: neighbours in a row do
     bool channels_inner;  // neighbouring threads should take neighbouring channels, not columns
 };
 
@@ -42,9 +43,12 @@ struct PlaneShape {
 
 template <typename T>
 DeviceView device_view(const MapView& map, const Extent& extent) {
-    const bool even = (map.batch_stride | map.row_stride | map.column_stride | extent.channels) % 2 == 0;
-    const bool aligned = reinterpret_cast<uintptr_t>(map.data) % 4 == 0;
-    return {map, sizeof(T) == 4 || (map.channel_stride == 1 && even && aligned),
+    const bool aligned = sizeof(T) == 2 && reinterpret_cast<uintptr_t>(map.data) % 4 == 0 &&
+                         (map.batch_stride | map.row_stride) % 2 == 0;
+    const bool channel_pairs =
+        aligned && map.channel_stride == 1 && (map.column_stride | extent.channels) % 2 == 0;
+    return {map, sizeof(T) == 4 || channel_pairs,
+            aligned && !channel_pairs && map.column_stride == 1 && map.channel_stride % 2 == 0,
             map.channel_stride <= map.column_stride};
 }
 
@@ -79,9 +83,9 @@ __device__ inline Lanes spread_lanes(const DeviceView& map, int plane_bits, int 
 
 // Loads `tiles` x 2^plane_bits planes of [rows, columns] words; tile i starts at origin(i). All threads of the block take
 // part: warps over rows, lanes over planes and columns. The caller commits, waits and synchronizes.
-template <typename T, typename Origin>
-__device__ void load_tiles(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map, const Extent& extent,
-                           int channel, int tiles, int rows, int columns, Origin origin) {
+template <typename T, bool Words, typename Origin>
+__device__ void load_planes(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map, const Extent& extent,
+                            int channel, int tiles, int rows, int columns, Origin origin) {
     const int warps = blockDim.x / 32;
     const Lanes lanes = spread_lanes(map, plane_bits, columns);
     const int64_t step = map.column_stride << lanes.column_bits;
@@ -100,25 +104,29 @@ __device__ void load_tiles(uint32_t* planes, PlaneShape shape, int plane_bits, c
             const auto* source = start + first * map.channel_stride;
             uint32_t* target =
                 planes + ((tile << plane_bits) + plane) * shape.size + row * shape.stride + lanes.column;
-            if (map.words) {
 #pragma unroll 4
-                for (int i = 0; i < lanes.count; ++i, source += step) {
-                    const int column = map_column + (i << lanes.column_bits);
-                    copy_async(target + (i << lanes.column_bits), source, column < 0 || column >= width);
-                }
-            } else {
-#pragma unroll 4
-                for (int i = 0; i < lanes.count; ++i, source += step) {
-                    const int column = map_column + (i << lanes.column_bits);
-                    const bool inside = column >= 0 && column < width;
+            for (int i = 0; i < lanes.count; ++i, source += step) {
+                const int column = map_column + (i << lanes.column_bits);
+                const bool inside = column >= 0 && column < width;
+                if constexpr (Words) {
+                    copy_async(target + (i << lanes.column_bits), source, inside ? 4 : 0);
+                } else {
                     uint32_t word = inside ? static_cast<uint32_t>(source[0]) : 0;
-                    if (channels_per_word<T> == 2 && inside && channels == 2)
-                        word |= static_cast<uint32_t>(source[map.channel_stride]) << 16;
+                    if (inside && channels == 2) word |= static_cast<uint32_t>(source[map.channel_stride]) << 16;
                     target[i << lanes.column_bits] = word;
                 }
             }
         }
     }
+}
+
+template <typename T, typename Origin>
+__device__ void load_tiles(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map, const Extent& extent,
+                           int channel, int tiles, int rows, int columns, Origin origin) {
+    if (sizeof(T) == 4 || map.words)
+        load_planes<T, true>(planes, shape, plane_bits, map, extent, channel, tiles, rows, columns, origin);
+    else
+        load_planes<T, false>(planes, shape, plane_bits, map, extent, channel, tiles, rows, columns, origin);
 }
 
 // Stores 2^tile_bits x 2^plane_bits planes of [2^row_bits, columns] words, whatever of them lies inside the map.

@@ -30,6 +30,7 @@ namespace emulator {
 struct Device {
     int shared_bytes = 227 * 1024, multiprocessors = 132;
     unsigned order = 0;  // of threads and blocks: 0 first to last, 1 last to first, else the seed of a shuffle
+    int selected = -1;   // by cudaSetDevice
 };
 inline Device device;
 
@@ -38,9 +39,15 @@ inline Device device;
     std::abort();
 }
 
+struct Launch {
+    int64_t blocks, threads, shared_bytes;
+};
+inline Launch launched;  // the last one
+
 struct Copy {
     uint32_t* shared;
-    const void* global;  // null for zero
+    const void* global;
+    int bytes;
 };
 
 struct Thread {
@@ -177,9 +184,9 @@ inline uint32_t* shared_memory() { return emulator::Block::current->shared.data(
 
 inline int warp_index() { return static_cast<int>(threadIdx.x) / 32; }
 
-inline void copy_async(uint32_t* shared, const void* global, bool zero) {
-    if (!zero && reinterpret_cast<uintptr_t>(global) % 4) emulator::fail("a copy from a misaligned address");
-    emulator::thread().open.push_back({shared, zero ? nullptr : global});
+inline void copy_async(uint32_t* shared, const void* global, int bytes) {
+    if (bytes && reinterpret_cast<uintptr_t>(global) % 4) emulator::fail("a copy from a misaligned address");
+    emulator::thread().open.push_back({shared, global, bytes});
 }
 
 inline void copy_async_commit() {
@@ -191,10 +198,44 @@ template <int Pending>
 void copy_async_wait() {
     for (auto& groups = emulator::thread().committed; groups.size() > Pending; groups.pop_front())
         for (const emulator::Copy& copy : groups.front())
-            if (copy.global)
-                std::memcpy(copy.shared, copy.global, 4);
-            else
-                *copy.shared = 0;
+            std::memcpy(std::memset(copy.shared, 0, 4), copy.global, copy.bytes);
+}
+
+using SharedAddress = uintptr_t;
+
+inline SharedAddress shared_address(const uint32_t* word) { return reinterpret_cast<uintptr_t>(word); }
+
+inline void forget(uint32_t&) {}
+
+inline uint32_t load_word(SharedAddress address) { return *reinterpret_cast<const uint32_t*>(address); }
+
+// give(result of a lane, that lane, addresses of the 32 rows)
+template <typename Give>
+void read_matrices(uint32_t (&words)[4], SharedAddress row, Give give) {
+    if (row % 16) emulator::fail("a matrix at a misaligned address");
+    emulator::thread().operands[0] = reinterpret_cast<const void*>(row);
+    emulator::thread().operands[1] = words;
+    emulator::Block::current->together([&](emulator::Thread* warp) {
+        const uint16_t* rows[32];
+        for (int lane = 0; lane < 32; ++lane) rows[lane] = static_cast<const uint16_t*>(warp[lane].operands[0]);
+        for (int lane = 0; lane < 32; ++lane)
+            for (int i = 0; i < 4; ++i) {
+                auto* target = static_cast<uint32_t*>(const_cast<void*>(warp[lane].operands[1])) + i;
+                *target = give(rows + 8 * i, lane / 4, lane % 4);
+            }
+    });
+}
+
+inline void load_matrices(uint32_t (&words)[4], SharedAddress row) {
+    read_matrices(words, row, [](const uint16_t* const* rows, int g, int t) {
+        return rows[g][2 * t] | static_cast<uint32_t>(rows[g][2 * t + 1]) << 16;
+    });
+}
+
+inline void load_matrices_transposed(uint32_t (&words)[4], SharedAddress row) {
+    read_matrices(words, row, [](const uint16_t* const* rows, int g, int t) {
+        return rows[2 * t][g] | static_cast<uint32_t>(rows[2 * t + 1][g]) << 16;
+    });
 }
 
 template <typename T>
@@ -238,6 +279,8 @@ cudaError_t allow_shared_memory(int, int most_bytes) {
 template <auto Kernel, typename Job>
 cudaError_t launch(int64_t blocks, int threads, size_t shared_bytes, cudaStream_t, const Job& job) {
     if (shared_bytes > static_cast<size_t>(allowed_shared_bytes<Kernel>)) return cudaErrorInvalidValue;
+    if (emulator::device.selected < 0) emulator::fail("a launch before the caller's device was selected");
+    emulator::launched = {blocks, threads, static_cast<int64_t>(shared_bytes)};
     for (int block : emulator::ordered(static_cast<int>(blocks)))
         emulator::Block(threads, shared_bytes, block, [&] { Kernel(job); }).run(emulator::ordered(threads));
     return cudaSuccess;

@@ -7,6 +7,7 @@
 
 namespace {
 
+constexpr int caller = 3;  // the device that every function is called for
 std::string message;
 cudaError_t attributes_error = cudaSuccess;
 
@@ -30,41 +31,52 @@ using sw::Stripes;
 extern "C" {
 
 void emulate(int shared_bytes, int multiprocessors, unsigned order) {
-    emulator::device = {shared_bytes, multiprocessors, order};
+    emulator::device = {shared_bytes, multiprocessors, order, -1};
+}
+
+// blocks, threads and bytes of shared memory
+void last_launch(int64_t* numbers) {
+    std::memcpy(numbers, &emulator::launched, sizeof emulator::launched);
 }
 
 const char* forward(const StripeProblem* p, const MapView* x, const Stripes* k, const MapView* h, const MapView* v, const MapView* s) {
-    return error_of([&] { sw::cuda::stripe_forward(*p, *x, *k, *h, *v, *s, 0, nullptr); });
+    return error_of([&] { sw::cuda::stripe_forward(*p, *x, *k, *h, *v, *s, caller, nullptr); });
 }
 
 const char* fused(const StripeProblem* p, const MapView* x, const Stripes* k, const void* bias, const MapView* y) {
-    return error_of([&] { sw::cuda::stripe_fused(*p, *x, *k, bias, *y, 0, nullptr); });
+    return error_of([&] { sw::cuda::stripe_fused(*p, *x, *k, bias, *y, caller, nullptr); });
 }
 
 const char* input_grad(const StripeProblem* p, const MapView* h, const MapView* v, const MapView* s, const Stripes* k,
                        const MapView* x) {
-    return error_of([&] { sw::cuda::stripe_input_grad(*p, *h, *v, *s, *k, *x, 0, nullptr); });
+    return error_of([&] { sw::cuda::stripe_input_grad(*p, *h, *v, *s, *k, *x, caller, nullptr); });
 }
 
 const char* weight_grad(const StripeProblem* p, const MapView* x, const MapView* h, const MapView* v, const MapView* s,
                         const Stripes* k) {
     return error_of([&] {
         // Of just the size that was asked for, so that a sanitizer or the allocator notices a byte more; NaN at first.
-        const int64_t bytes = sw::cuda::weight_grad_workspace(*p, 0);
+        const int64_t bytes = sw::cuda::weight_grad_workspace(*p, caller);
         const std::unique_ptr<char[]> workspace(new char[bytes]);
         std::memset(workspace.get(), 0xff, bytes);
-        sw::cuda::stripe_weight_grad(*p, *x, *h, *v, *s, *k, workspace.get(), 0, nullptr);
+        sw::cuda::stripe_weight_grad(*p, *x, *h, *v, *s, *k, workspace.get(), caller, nullptr);
     });
 }
 
 const char* why_not_usable(int error) {
     attributes_error = static_cast<cudaError_t>(error);
-    message = sw::cuda::usable(0);
+    message = sw::cuda::usable(caller);
     return message.c_str();
 }
 
-cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+// There is no cudaGetDevice: it would open a context on device 0.
+cudaError_t cudaSetDevice(int device) {
+    if (device != caller) emulator::fail("another device than the caller's");
+    emulator::device.selected = device;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+    if (device != caller) emulator::fail("another device than the caller's");
     const bool multiprocessors = attribute == cudaDevAttrMultiProcessorCount;
     *value = multiprocessors ? emulator::device.multiprocessors : emulator::device.shared_bytes;
     return cudaSuccess;

@@ -1,0 +1,156 @@
+// Windows of f16 and bf16 maps in shared memory, laid out for ldmatrix.
+//
+// A window has lines that run along its stripe, whichever way that is in the map: rows under a horizontal stripe, columns
+// under a vertical one. A plane holds two channels; eight pixels of a line are eight words, first those of channel 0, then
+// those of channel 1. So a row of an 8x8 matrix is 16 bytes in one piece, and with a stride of 4 words past a multiple of
+// 8 the eight rows of a matrix lie in different banks.
+//
+// Maps come as they lie in memory, mostly in the background; what has arrived is then settled, in place:
+//   channel pairs (channels-last)   word by word, and the two channels of eight pixels are told apart
+//   pixel pairs (contiguous)        lines of rows are in place; 8x8 blocks of columns are transposed
+//   anything else                   element by element, each to its place
+#pragma once
+#include "matrix_unit.cuh"
+#include "tiles.cuh"
+
+namespace sw::cuda {
+
+// Which lines, and which pixels of each: `count` is a multiple of 8, and so is `lines` where `in_blocks` says so.
+struct Lines {
+    int image, images, line, lines, along, count;
+};
+
+__host__ __device__ inline bool in_blocks(const DeviceView& map, bool vertical) { return map.pixel_pairs && vertical; }
+
+__device__ inline void load_pixel_pairs(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map,
+                                        const Extent& extent, int channel, bool vertical, const Lines& need) {
+    const int rows = vertical ? need.count : need.lines, row_begin = vertical ? need.along : need.line;
+    const int words = (vertical ? need.lines : need.count) / 2, column_begin = vertical ? need.line : need.along;
+    const int bits = min(5, bits_for(words)), lane = threadIdx.x % 32, first_word = lane & ((1 << bits) - 1);
+    const auto* data = static_cast<const uint16_t*>(map.data);
+    for (int i = warp_index(); i < need.images * rows; i += static_cast<int>(blockDim.x / 32)) {
+        const int image = i / rows, row = i - image * rows, map_row = row_begin + row;
+        const bool inside = need.image + image < extent.batch && map_row >= 0 && map_row < extent.height;
+        const auto* start = data + (need.image + image) * map.batch_stride + map_row * map.row_stride + column_begin;
+        for (int c = lane >> bits; c < 2 << plane_bits; c += 32 >> bits) {
+            const int width = inside && channel + c < extent.channels ? extent.width : 0;
+            const auto* source = start + (channel + c) * map.channel_stride;
+            uint32_t* target = planes + ((image << plane_bits) + c / 2) * shape.size + c % 2 * 4;
+            target += vertical ? row % 8 * shape.stride + row / 8 * 8 : row * shape.stride;
+            const int step = vertical ? 8 * shape.stride : 8;
+#pragma unroll 4
+            for (int w = first_word; w < words; w += 1 << bits) {
+                const int column = column_begin + 2 * w;
+                copy_async(target + w / 4 * step + w % 4, source + 2 * w, column < 0 ? 0 : 2 * min(max(width - column, 0), 2));
+            }
+        }
+    }
+}
+
+__device__ inline void load_elements(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map,
+                                     const Extent& extent, int channel, bool vertical, const Lines& need) {
+    const int rows = vertical ? need.count : need.lines, columns = vertical ? need.lines : need.count;
+    const int row_begin = vertical ? need.along : need.line, column_begin = vertical ? need.line : need.along;
+    const auto* data = static_cast<const uint16_t*>(map.data);
+    for (int i = warp_index(); i < need.images * rows; i += static_cast<int>(blockDim.x / 32)) {
+        const int image = i / rows, row = i - image * rows, map_row = row_begin + row;
+        const bool inside = need.image + image < extent.batch && map_row >= 0 && map_row < extent.height;
+        const auto* start = data + (need.image + image) * map.batch_stride + map_row * map.row_stride;
+        for (int c = 0; c < 2 << plane_bits; ++c) {
+            const int width = inside && channel + c < extent.channels ? extent.width : 0;
+            const auto* source = start + (channel + c) * map.channel_stride;
+            uint32_t* plane = planes + ((image << plane_bits) + c / 2) * shape.size + c % 2 * 4;
+            for (int column = threadIdx.x % 32; column < columns; column += 32) {
+                const int line = vertical ? column : row, along = vertical ? row : column, at = column_begin + column;
+                auto* target = reinterpret_cast<uint16_t*>(plane + line * shape.stride + along / 8 * 8) + along % 8;
+                *target = at >= 0 && at < width ? source[at * map.column_stride] : uint16_t{0};
+            }
+        }
+    }
+}
+
+// Loads planes of all images of a window. All threads of the block take part; the caller commits, waits, synchronizes and
+// settles.
+template <typename T>
+__device__ void load_lines(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map, const Extent& extent,
+                           int channel, bool vertical, const Lines& need) {
+    if (map.words) {
+        DeviceView lines = map;
+        Extent turned = extent;
+        if (vertical) {
+            lines.row_stride = map.column_stride, lines.column_stride = map.row_stride;
+            turned.height = extent.width, turned.width = extent.height;
+        }
+        load_planes<T, true>(planes, shape, plane_bits, lines, turned, channel, need.images, need.lines, need.count,
+                             [&](int image) { return Tile{need.image + image, need.line, need.along}; });
+    } else if (map.pixel_pairs) {
+        load_pixel_pairs(planes, shape, plane_bits, map, extent, channel, vertical, need);
+    } else {
+        load_elements(planes, shape, plane_bits, map, extent, channel, vertical, need);
+    }
+}
+
+// Turns what has arrived into what ldmatrix reads; the caller synchronizes before and after.
+__device__ inline void settle_lines(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map,
+                                    bool vertical, const Lines& here) {
+    const int lane = threadIdx.x % 32, warps = static_cast<int>(blockDim.x / 32), groups = here.count / 8;
+    const int plane_count = here.images << plane_bits;
+    if (map.words) {
+        for (int plane = 0; plane < plane_count; ++plane)
+            for (int line = 4 * warp_index() + lane / 8; line < here.lines; line += 4 * warps)
+                for (int group = lane % 8; group < groups; group += 8) {
+                    auto* p = reinterpret_cast<uint4*>(planes + plane * shape.size + line * shape.stride + 8 * group);
+                    const uint4 a = p[0], b = p[1];
+                    uint4 first, second;
+                    split(a.x, a.y, first.x, second.x);
+                    split(a.z, a.w, first.y, second.y);
+                    split(b.x, b.y, first.z, second.z);
+                    split(b.z, b.w, first.w, second.w);
+                    p[0] = first;
+                    p[1] = second;
+                }
+    } else if (in_blocks(map, vertical)) {
+        const int g = lane / 4, t = lane % 4, matrix = lane / 8, pairs = (groups + 1) / 2;
+        for (int task = warp_index(); task < plane_count * (here.lines / 8); task += warps) {
+            const int plane = task % plane_count, block = task / plane_count;
+            uint32_t* corner = planes + plane * shape.size + 8 * block * shape.stride;
+            for (int pair = 0; pair < pairs; ++pair) {  // of groups, times two channels: four matrices
+                const int group = min(2 * pair + matrix / 2, groups - 1);
+                uint32_t words[4];
+                load_matrices_transposed(
+                    words, shared_address(corner + lane % 8 * shape.stride + 8 * group + matrix % 2 * 4));
+                uint32_t* target = corner + g * shape.stride + 16 * pair + t;
+                target[0] = words[0];
+                target[4] = words[1];
+                if (2 * pair + 1 < groups) target[8] = words[2], target[12] = words[3];
+            }
+        }
+    }
+}
+
+// Stores 2^tile_bits tiles of 2^plane_bits planes of [rows, columns] pixels, whose rows hold all pixels of channel 0, then of channel 1.
+template <typename Origin>
+__device__ void store_pixel_pairs(const uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map,
+                                  const Extent& extent, int channel, int tile_bits, int rows, int columns,
+                                  Origin origin) {
+    const int lane = threadIdx.x % 32, words = columns / 2;
+    for (int line = warp_index(); line < rows << tile_bits; line += static_cast<int>(blockDim.x / 32)) {
+        const Tile to = origin(line / rows);
+        const int row_of_tile = line % rows, row = to.row + row_of_tile;
+        if (to.image >= extent.batch || row >= extent.height) continue;
+        auto* start = static_cast<uint16_t*>(map.data) + to.image * map.batch_stride + row * map.row_stride + to.column;
+        for (int i = lane; i < words << (plane_bits + 1); i += 32) {
+            const int c = i / words, w = i % words, left = extent.width - to.column - 2 * w;
+            if (channel + c >= extent.channels || left <= 0) continue;
+            const uint32_t word = planes[((line / rows << plane_bits) + c / 2) * shape.size +
+                                         row_of_tile * shape.stride + c % 2 * words + w];
+            auto* target = start + (channel + c) * map.channel_stride + 2 * w;
+            if (left > 1)
+                *reinterpret_cast<uint32_t*>(target) = word;
+            else
+                *target = static_cast<uint16_t>(word);
+        }
+    }
+}
+
+}  // namespace sw::cuda

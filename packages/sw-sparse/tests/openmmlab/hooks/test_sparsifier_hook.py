@@ -99,7 +99,10 @@ def test_steps_that_only_gather_gradients_do_not_count(tmp_path):
 
 
 def test_masks_that_move_are_part_of_the_checkpoint(tmp_path):
-    settings = {"sparsity": 0.5, "update": "set", "update_every": 2, "targets": ["backbone.expand.*"]}
+    settings = {
+        "sparsity": 0.5, "update": "set", "update_every": 2, "targets": ["backbone.expand.*"],
+        "initialisation": "random",  # other masks than the trained ones, if they were drawn anew
+    }  # fmt: skip
     hook = SparsifierHook(**settings)
     trained = train(tmp_path, [hook], iterations=4).model
     checkpoint = {}
@@ -112,6 +115,7 @@ def test_masks_that_move_are_part_of_the_checkpoint(tmp_path):
     wrapper = type("Wrapper", (), {"optimizer": optimizer})
     resumed.before_train(type("Runner", (), {"model": fresh, "optim_wrapper": wrapper, "hooks": []}))
     assert resumed.sparsifier.steps == hook.sparsifier.steps == 4
+    assert all(torch.equal(value, fresh.state_dict()[key]) for key, value in trained.state_dict().items())
     for mine, its in zip(resumed.sparsifier.layers, hook.sparsifier.layers, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(mine.active, its.active, strict=True))
 

@@ -44,11 +44,11 @@ class SparsifierHook(Hook):
         """Make the model sparse, once its weights are loaded."""
         averages = [hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)]
         self.sparsifier = Sparsifier(
-            runner.model, runner.optim_wrapper.optimizer, self.config, ema=averages[0] if averages else None
-        )
-        if self._resumed is not None:
-            self.sparsifier.load_state_dict(self._resumed)
-        elif self.config.initialisation == "nonzero" and all(d == 1 for d in self.sparsifier.densities().values()):
+            runner.model, runner.optim_wrapper.optimizer, self.config, ema=averages[0] if averages else None,
+            state=self._resumed,
+        )  # fmt: skip
+        keeps = self._resumed is None and self.config.initialisation == "nonzero"
+        if keeps and all(density == 1 for density in self.sparsifier.densities().values()):
             raise ValueError("sparse: the weights that training starts from have no zeros to keep")
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

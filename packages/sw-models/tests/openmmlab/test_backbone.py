@@ -58,9 +58,9 @@ def test_a_checkpoint_of_this_package_is_loaded_without_what_is_around_the_backb
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"depths": (1, 1, 3, 1)}, r"has stages\.2\.blocks\.2, which shiftwise_tiny lacks"),
-        ({"depths": (1, 1, 1, 1)}, r"lacks stages\.2\.blocks\.1, which shiftwise_tiny has"),
-        ({"dims": (8, 32, 64, 128)}, r"has shape .* wants"),
+        ({"depths": (1, 1, 3, 1)}, r"has stages\.2\.blocks\.2, which the model lacks"),
+        ({"depths": (1, 1, 1, 1)}, r"lacks stages\.2\.blocks\.1, which the model has"),
+        ({"dims": (8, 32, 64, 128)}, r"of shape .* wants"),
     ],
 )
 def test_a_checkpoint_of_another_shape_is_refused_with_what_differs(tmp_path, other, message):

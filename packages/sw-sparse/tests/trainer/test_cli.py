@@ -69,16 +69,16 @@ class Evil:
         (["train", "--val-split", "moon"], "split: digits has no 'moon'"),
         (["eval", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["eval", "--checkpoint", "cut.safetensors"], "cut.safetensors: truncated"),
-        (["eval", "--checkpoint", "evil.pth", "--dataset", "digits", "--model", "shiftwise_nano"], "could run code"),
+        (["eval", "--checkpoint", "evil.pth", "--dataset", "digits", "--model", "shiftwise_nano"], "evil.pth cannot be read safely"),
         (["eval", "--checkpoint", "evil.safetensors"], "evil.safetensors: truncated, or no safetensors file"),
-        (["train", "--initial-checkpoint", "evil.pth", "--output", "x"], "could run code"),
+        (["train", "--initial-checkpoint", "evil.pth", "--output", "x"], "evil.pth cannot be read safely"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(arguments, message, tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cut.safetensors").write_bytes((run[1] / "model.safetensors").read_bytes()[:5000])
     for name in ("evil.pth", "evil.safetensors"):
-        torch.save({"model": {}, "more": Evil()}, name)
+        torch.save({"model": {"w": torch.ones(1)}, "more": Evil()}, name)
     result = call(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr

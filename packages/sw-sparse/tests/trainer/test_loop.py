@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
+from sw_models.checkpoints.tensor_file import write_state
 from sw_models.errors import InputError, Interrupted
 from sw_models.files import lock_folder
 from sw_sparse.trainer import checkpoint, loop
@@ -300,7 +302,7 @@ def test_a_run_of_two_processes_goes_on_as_one(tmp_path):
     assert newest is not None
     newest["recipe"] |= {"batch_size": 64}
     assert newest["images_per_step"] == 128
-    checkpoint.save(checkpoint.file_of(output / "checkpoints", 0), {**newest, "epoch": 0})
+    write_state(checkpoint.file_of(output / "checkpoints", 0), {**newest, "epoch": 0})
     notes = SignalAt(-1, 0)
     assert train(recipe(output, epochs=2, batch_size=64), notes)["epoch"] == 1
     assert notes.lines[0] == "1 processes, 64 images each, 2 times per step"
@@ -319,7 +321,7 @@ def test_resuming_on_other_data_is_refused(tmp_path):
     path = output / "checkpoints" / "epoch-0001.safetensors"
     state = checkpoint.load(path)
     state["data"]["train"]["images"] = 1000
-    checkpoint.save(path, state)
+    write_state(path, state)
     with pytest.raises(InputError, match=r"the images of 'train' are not those .*\(1000 then, 1078 now\)"):
         train(recipe(output, epochs=2))
 
@@ -331,30 +333,58 @@ EXACT = {
 }  # fmt: skip
 
 
-def one_of_several(rank, world, port, output):
+def one_of_several(rank, world, port, output, callback=None):
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world),
                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
     torch.set_num_threads(1)
-    train(recipe(output, **EXACT, batch_size=128 // world))
+    try:
+        train(recipe(output, **EXACT, batch_size=128 // world), callback)
+    except Interrupted as stopped:
+        sys.exit(stopped.exit_code)
 
 
-def test_two_processes_train_as_one_does(context, tmp_path):
+def run_two_processes(context, output, callback=None):
+    """Train with two processes, and return their exit codes."""
     port = random.SystemRandom().randint(20000, 60000)
-    processes = [context.Process(target=one_of_several, args=(rank, 2, port, tmp_path / "two")) for rank in range(2)]
+    processes = [context.Process(target=one_of_several, args=(rank, 2, port, output, callback)) for rank in range(2)]
     for process in processes:
         process.start()
-    train(recipe(tmp_path / "one", **EXACT))
     for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
-    logs = [
-        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    ]
-    for one, two in zip(*logs, strict=True):
-        assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-5)
-        assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
-        assert two["images"] == one["images"]
-    first = checkpoint.load_weights(tmp_path / "one" / "model.safetensors").tensors
-    second = checkpoint.load_weights(tmp_path / "two" / "model.safetensors").tensors
+        process.join(300)
+    return [process.exitcode for process in processes]
+
+
+def read_log(output):
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    """The folder of a run of one process."""
+    output = tmp_path_factory.mktemp("one") / "run"
+    train(recipe(output, **EXACT))
+    return output
+
+
+def check_equal_runs(one, two):
+    for first, second in zip(read_log(one), read_log(two), strict=True):
+        assert second["train_loss"] == pytest.approx(first["train_loss"], abs=1e-5)
+        assert second["loss"] == pytest.approx(first["loss"], abs=1e-5)
+        assert second["images"] == first["images"]
+    first, second = (checkpoint.load_weights(output / "model.safetensors").tensors for output in (one, two))
     assert all(torch.equal(first[name] == 0, second[name] == 0) for name in first if ".mlp.fc" in name)
+
+
+def test_two_processes_train_as_one_does(context, one_process, tmp_path):
+    assert run_two_processes(context, tmp_path / "two") == [0, 0]
+    check_equal_runs(one_process, tmp_path / "two")
+
+
+def test_a_run_of_two_processes_that_was_stopped_within_an_epoch_ends_as_one_process(context, one_process, tmp_path):
+    output = tmp_path / "run"
+    assert run_two_processes(context, output, SignalAt(1, signal.SIGTERM)) == [128 + signal.SIGTERM] * 2
+    assert (output / "checkpoints" / "epoch-0001-step-000001.safetensors").is_file()
+    notes = SignalAt(-1, 0)
+    train(recipe(output, **EXACT, batch_size=64), notes)  # the same command as before
+    assert notes.lines[0] == "1 processes, 64 images each, 2 times per step"
+    check_equal_runs(one_process, output)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sw_models.checkpoints.fit import want_same_names
 from sw_models.errors import InputError
 from sw_ops import ShiftwiseConv2d
 
@@ -102,11 +103,7 @@ def convert_published(state: Mapping[str, Tensor], model: nn.Module) -> dict[str
         name = _rename(key, renames)
         published[name if name.startswith("norms.") else prefix + name] = key
     tables = {name for name in wanted if _OUR_TABLE.search(name)}
-    missing, unexpected = wanted.keys() - published.keys() - tables, published.keys() - wanted.keys()
-    if missing:
-        raise InputError(f"checkpoint: lacks {_summary(missing)}, which the model has")
-    if unexpected:
-        raise InputError(f"checkpoint: has {_summary(unexpected)}, which the model lacks")
+    want_same_names(wanted.keys() - (tables - published.keys()), published, "checkpoint:")
     _check_stored_tables(state, model.get_submodule(prefix.rstrip(".")))
     converted = {name: _reshaped(key, state[key], wanted[name].shape) for name, key in published.items()}
     return converted | {name: wanted[name] for name in tables}
@@ -118,13 +115,6 @@ def _rename(key: str, renames: Mapping[str, str]) -> str:
         if found:
             return name
     raise InputError(f"checkpoint: {key!r} is no key of a published ShiftWise network")
-
-
-def _summary(names: set[str]) -> str:
-    """Name whole blocks where blocks are concerned, else the parameters."""
-    blocks = sorted({m.group() for name in names if (m := re.match(r".*stages\.\d+\.blocks\.\d+", name))})
-    listed = blocks or sorted(names)
-    return ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
 
 
 def _reshaped(key: str, value: Tensor, shape: torch.Size) -> Tensor:

@@ -1,23 +1,27 @@
-"""Reads weights from files without running any code that they may hold, and writes them safely."""
+"""The one way weights are read from files, whoever wrote them: without running any code that they may hold.
+
+Objects beside the weights (training arguments, logs) become inert stand-ins: nothing of theirs is imported or run.
+"""
 
 from __future__ import annotations
 
-import argparse
-import pickle
+import json
+import pickletools
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
+from sw_models.checkpoints.tensor_file import nested_state, read_tensor_file, write_tensors
 from sw_models.errors import InputError
-from sw_models.files import write_atomically
 
-_WRAPPERS = ("model", "state_dict")
+_WRAPPERS = ("ema", "model", "state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
+_PLAIN_MODULES = ("torch", "collections", "builtins", "_codecs")  # of which torch itself refuses what could run code
+_LEGACY_PICKLES = 4  # that precede the storages in a file of torch before 1.6: two numbers, the system, the content
 
 
 class _Inert:
@@ -49,19 +53,21 @@ def read_tensors(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
     """Return all tensors of a checkpoint by name.
 
     Args:
-        source: a ``.safetensors`` file, a file of ``torch.save``, or what was in one: a state dict, bare or as the
-            entry "model" or "state_dict". Names may start with "module." or "_orig_mod.".
+        source: a ``.safetensors`` file, such as a checkpoint of sw-sparse, a file of ``torch.save``, or what was in
+            one: a state dict, bare or as the entry "model" or "state_dict"; averaged weights as the entry "ema" come
+            first. Names may start with "module." or "_orig_mod.".
 
     Raises:
         InputError: as :func:`read_state_dict`.
     """
-    content = source if isinstance(source, Mapping) else _read_file(Path(source))
+    content = source if isinstance(source, Mapping) else read_file(Path(source))
     for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
+        inside = content.get(wrapper) if isinstance(content, Mapping) else None
+        if isinstance(inside, Mapping) and (wrapper != "ema" or _is_state_dict(inside)):
+            content = inside
             break
     if not isinstance(content, Mapping) or not content:
-        kind = type(content).__name__
+        kind = "nothing" if isinstance(content, Mapping) else type(content).__name__
         raise InputError(f"checkpoint: got {kind}, want a state dict, bare or as 'model' or 'state_dict'")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
@@ -69,10 +75,46 @@ def read_tensors(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
     return {_without_prefixes(key): value for key, value in content.items()}
 
 
+def read_file(path: Path) -> Any:
+    """Return all that a file of weights holds, on the CPU: tensors by name, or whatever was saved around them.
+
+    Args:
+        path: a ``.safetensors`` file, or one of ``torch.save``, of PyTorch before 1.6 too.
+
+    Raises:
+        InputError: it is not there, damaged, something else, or could not be read without running code.
+    """
+    if not path.is_file():
+        raise InputError(f"checkpoint: no file {path}")
+    if path.suffix == ".safetensors":
+        try:
+            tensors, metadata = read_tensor_file(path)
+            return nested_state(tensors, metadata) or tensors
+        except (InputError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"checkpoint: {path} cannot be read safely ({error})") from error
+    try:
+        with torch.serialization.safe_globals([(_Inert, name) for name in _foreign_names(path)]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever damaged bytes lead a decoder to
+        raise InputError(f"checkpoint: {path} cannot be read safely as a file of torch.save") from error
+
+
+def class_names(path: Path) -> list[str] | None:
+    """Return the names of the classes that weights were trained for, where the file tells."""
+    if path.suffix != ".safetensors":
+        return None
+    tensors, metadata = read_tensor_file(path)
+    state = nested_state(tensors, metadata) or {}
+    return state.get("classes") or json.loads(metadata.get("classes", "null"))
+
+
 def write_state_dict(state: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors to a safetensors file, atomically: a killed process leaves no half-written file under ``path``."""
-    content = save({key: value.detach().clone().contiguous() for key, value in state.items()})
-    write_atomically(path, lambda file: file.write_bytes(content))
+    write_tensors(path, state)
+
+
+def _is_state_dict(entry: Mapping[str, Any]) -> bool:
+    return bool(entry) and all(isinstance(value, Tensor) for value in entry.values())
 
 
 def _without_prefixes(key: str) -> str:
@@ -81,21 +123,15 @@ def _without_prefixes(key: str) -> str:
     return key
 
 
-def _read_file(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(f"checkpoint: no file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        # Objects beside the weights (training arguments, logs) become inert stand-ins: nothing of theirs is imported.
-        with torch.serialization.safe_globals([(_Inert, name) for name in _foreign_classes(path)]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise InputError(f"checkpoint: {path} cannot be read safely as a torch.save or safetensors file") from error
-
-
-def _foreign_classes(path: Path) -> list[str]:
-    try:
+def _foreign_names(path: Path) -> list[str]:
+    """Return the classes and functions that a file names and torch does not trust, without calling any."""
+    if zipfile.is_zipfile(path):
         return torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except InputError:  # a file of torch before 1.6; those tools saved their arguments and nothing else
-        return [f"{argparse.Namespace.__module__}.{argparse.Namespace.__qualname__}"]
+    with path.open("rb") as file:
+        found = {
+            str(name).replace(" ", ".")
+            for _ in range(_LEGACY_PICKLES)
+            for operation, name, _ in pickletools.genops(file)
+            if operation.name == "GLOBAL"
+        }
+    return [name for name in found if name.split(".")[0] not in _PLAIN_MODULES]

@@ -10,6 +10,7 @@ import typer
 from torch import nn
 
 import sw_models  # noqa: F401 - registers the models
+from sw_models.checkpoints.fit import load_fitting
 from sw_models.checkpoints.keys import is_published
 from sw_models.checkpoints.load import read_state_dict
 from sw_models.errors import InputError
@@ -40,10 +41,7 @@ def load(name: str, checkpoint: Path | None, kernel_sizes: str) -> nn.Module:
     create(name, "meta")
     classes = state["head.fc.weight"].shape[0] if "head.fc.weight" in state else 1000
     model = timm.create_model(name, num_classes=classes)
-    wrong = model.state_dict().keys() ^ state.keys()
-    if wrong:
-        raise InputError(f"--checkpoint: {checkpoint} is no checkpoint of {name} ({sorted(wrong)[0]} differs)")
-    model.load_state_dict(state)
+    load_fitting(model, state, f"--checkpoint: {checkpoint} is of another model than {name}: it")
     return model
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import timm
 from mmengine.registry import MODELS
 from torch import nn
 
+from sw_models.checkpoints.fit import load_fitting
 from sw_models.checkpoints.keys import convert_published, is_published
 from sw_models.checkpoints.load import read_state_dict
 from sw_models.errors import InputError
@@ -55,7 +56,7 @@ class ShiftwiseBackbone(NormedFeatures):
             raise InputError(f"frozen_stages: got {frozen_stages}, want -1 to {stages}")
         self.frozen_stages = frozen_stages
         if pretrained is not None:
-            self._load(pretrained, model)
+            self._load(pretrained)
         if sync_bn:
             self.backbone = nn.SyncBatchNorm.convert_sync_batchnorm(self.backbone)
         backbone.set_grad_checkpointing(grad_checkpointing)
@@ -76,25 +77,10 @@ class ShiftwiseBackbone(NormedFeatures):
         for part in (self.backbone.stem, *list(self.backbone.stages)[: self.frozen_stages]):
             part.eval().requires_grad_(False)
 
-    def _load(self, path: str, model: str) -> None:
+    def _load(self, path: str) -> None:
         around = ("head.", "norm.", "norms.", *(f"norm{i}." for i in range(4)))
         state = {key.removeprefix("backbone."): value for key, value in read_state_dict(path).items()}
         state = {key: value for key, value in state.items() if not key.startswith(around)}
         if is_published(state):
             state = convert_published(state, self.backbone)
-        wanted = self.backbone.state_dict()
-        if missing := wanted.keys() - state.keys():
-            raise InputError(f"pretrained: {path} lacks {_blocks(missing)}, which {model} has")
-        if unexpected := state.keys() - wanted.keys():
-            raise InputError(f"pretrained: {path} has {_blocks(unexpected)}, which {model} lacks")
-        for key, value in wanted.items():
-            if state[key].shape != value.shape:
-                found, want = tuple(state[key].shape), tuple(value.shape)
-                raise InputError(f"pretrained: {key} has shape {found} in {path}, {model} wants {want}")
-        self.backbone.load_state_dict(state)
-
-
-def _blocks(names: Iterable[str]) -> str:
-    """Name whole blocks where blocks are concerned, ``stages.2.blocks.9``."""
-    listed = sorted({".".join(name.split(".")[:4]) for name in names})
-    return ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
+        load_fitting(self.backbone, state, f"pretrained: {path}")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
-import pickle
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
+from sw_models.checkpoints.fit import load_fitting, want_fitting
 from sw_models.checkpoints.keys import convert_published, is_published
-from sw_models.checkpoints.load import read_tensors
+from sw_models.checkpoints.load import read_file, read_tensors
 from sw_models.errors import InputError
 from sw_models.files import write_atomically
 
@@ -57,14 +57,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it is not there, or cannot be read without running code.
     """
-    if not path.is_file():
-        raise InputError(f"checkpoint: no file {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise InputError(
-            f"checkpoint: {path} cannot be read safely; if it is a foreign one, 'convert' makes one that can"
-        ) from error
+    content = read_file(path)
     if not isinstance(content, dict):
         raise InputError(f"checkpoint: {path} holds a {type(content).__name__}, want named tensors")
     return content
@@ -97,25 +90,8 @@ def load_weights(model: torch.nn.Module, path: Path) -> dict[str, Any]:
         InputError: it cannot be read without running code, or is of another model; the message names what differs.
     """
     content = read_checkpoint(path)
-    state = {key.removeprefix("module."): value for key, value in content.get("state_dict", content).items()}
-    want_fitting(model, state, path)
-    model.load_state_dict(state)
+    load_fitting(model, read_tensors(content), f"checkpoint: {path} is of another model: it")
     return content
-
-
-def want_fitting(model: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Raise an ``InputError`` that names what differs between a model and the weights of a file."""
-    wanted = model.state_dict()
-    if missing := wanted.keys() - state.keys():
-        raise InputError(f"checkpoint: {path} is of another model: it lacks {_summary(missing)}, which the model has")
-    if unexpected := state.keys() - wanted.keys():
-        raise InputError(
-            f"checkpoint: {path} is of another model: it has {_summary(unexpected)}, which the model lacks"
-        )
-    for key, value in wanted.items():
-        if state[key].shape != value.shape:
-            found, want = tuple(state[key].shape), tuple(value.shape)
-            raise InputError(f"checkpoint: {path} is of another model: {key} is {found} in it, want {want}")
 
 
 def convert_foreign(source: Path, out: Path, cfg: Config) -> dict[str, Any]:
@@ -128,16 +104,13 @@ def convert_foreign(source: Path, out: Path, cfg: Config) -> dict[str, Any]:
         InputError: the file is no checkpoint, or is of another model; the message names what differs.
     """
     model = load_model(cfg).cpu()
-    try:
-        state = read_tensors(source)
-        inside = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
-        if is_published(inside):
-            around = {key: value for key, value in state.items() if not key.startswith("backbone.")}
-            converted = convert_published(inside, model.backbone)
-            state = around | {f"backbone.{key}": value for key, value in converted.items()}
-    except (ValueError, FileNotFoundError) as error:
-        raise InputError(str(error)) from error
-    want_fitting(model, state, source)
+    state = read_tensors(source)
+    inside = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
+    if is_published(inside):
+        around = {key: value for key, value in state.items() if not key.startswith("backbone.")}
+        converted = convert_published(inside, model.backbone)
+        state = around | {f"backbone.{key}": value for key, value in converted.items()}
+    want_fitting(model, state, f"checkpoint: {source} is of another model: it")
     buffer = io.BytesIO()
     torch.save({"state_dict": state, "meta": {"converted_from": source.name}}, buffer)
     write_atomically(out, lambda file: file.write_bytes(buffer.getvalue()))
@@ -163,9 +136,3 @@ def _dataset_meta(cfg: Config) -> dict[str, Any]:
     if kind is None or not issubclass(kind, BaseDataset):
         return {}
     return DATASETS.build({**dataset, "lazy_init": True}).metainfo
-
-
-def _summary(names: Iterable[str]) -> str:
-    """Name whole blocks where blocks are concerned."""
-    listed = sorted({".".join(name.split(".")[:6]) for name in names})
-    return ", ".join(listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")

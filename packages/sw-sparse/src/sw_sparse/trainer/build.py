@@ -13,12 +13,12 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from sw_models import ShiftwiseNet
+from sw_models.checkpoints.fit import load_fitting
 from sw_models.checkpoints.keys import convert_published, is_published
 from sw_models.checkpoints.load import read_state_dict
 from sw_models.errors import InputError
 from sw_sparse.schedules import cosine
 from sw_sparse.trainer import layer_decay
-from sw_sparse.trainer.checkpoint import refuse_code
 from sw_sparse.trainer.data import transform_of
 from sw_sparse.trainer.recipe import Recipe
 
@@ -66,18 +66,15 @@ def refuse_unknown_parts(recipe: Recipe) -> None:
 
 def load_initial(model: nn.Module, path: Path, *, any_classifier: bool = True) -> None:
     """Load weights from any kind of file; a classifier of another size may be left as it is, anything else must fit."""
-    refuse_code(path)
-    try:
-        state = read_state_dict(path)
-        if is_published(state):
-            state = convert_published(state, model)
-        own = model.state_dict()
-        head = [n for n in state if n in own and n.startswith("head") and state[n].shape != own[n].shape]
-        if head and not any_classifier:
-            raise ValueError(f"its classifier has {len(state[head[0]])} outputs, the data {len(own[head[0]])} classes")
-        model.load_state_dict({**state, **{name: own[name] for name in head}})
-    except (ValueError, RuntimeError, OSError) as error:
-        raise InputError(f"initial_checkpoint: {path}: {one_line(error)}") from error
+    state = read_state_dict(path)
+    if is_published(state):
+        state = convert_published(state, model)
+    own = model.state_dict()
+    head = [n for n in state if n in own and n.startswith("head") and state[n].shape != own[n].shape]
+    if head and not any_classifier:
+        outputs, classes = len(state[head[0]]), len(own[head[0]])
+        raise InputError(f"checkpoint: the classifier of {path} has {outputs} outputs, the data {classes} classes")
+    load_fitting(model, {**state, **{name: own[name] for name in head}}, f"checkpoint: {path}")
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:

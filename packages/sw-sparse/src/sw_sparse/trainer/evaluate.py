@@ -13,8 +13,9 @@ from timm.utils import accuracy
 from torch import nn
 from torch.utils.data import DataLoader
 
+from sw_models.checkpoints.fit import load_fitting
 from sw_models.errors import InputError
-from sw_sparse.trainer.build import build_model, one_line
+from sw_sparse.trainer.build import build_model
 from sw_sparse.trainer.checkpoint import load_weights
 from sw_sparse.trainer.classes import bind_labels, class_names, number_of_classes
 from sw_sparse.trainer.data import evaluation_loader, open_dataset, readable
@@ -77,10 +78,7 @@ def evaluate_checkpoint(path: Path, flags: dict[str, Any], advance: Callable[[in
     outputs = number_of_classes(recipe.num_classes, classes or class_names(dataset))
     model = build_model(recipe, outputs, any_classifier=False)
     if weights is not None:
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise InputError(f"{path}: does not fit the model and its classes: {one_line(error)}") from error
+        load_fitting(model, weights, f"checkpoint: {path}")
     model.to(accelerator.device)
     loader = evaluation_loader(recipe, dataset, accelerator.process_index, accelerator.num_processes)
     return {"checkpoint": str(path), "split": split, **evaluate(model, loader, accelerator, advance)}

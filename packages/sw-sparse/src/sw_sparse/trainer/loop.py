@@ -19,6 +19,7 @@ from timm.data import Mixup
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from sw_models.checkpoints.tensor_file import write_state
 from sw_models.errors import InputError, Interrupted
 from sw_models.files import lock_folder, make_folder, write_atomically
 from sw_sparse.sparsifier import Sparsifier
@@ -154,7 +155,8 @@ def _train(recipe: Recipe, callback: Callback | None, accelerator: Accelerator) 
         history, best, first_step = state["history"], state["best"], state.get("step") or 0
         first_epoch = state["epoch"] + (0 if first_step else 1)
         if first_step:
-            total, seen = state["loss"].to(device), state["passes"]
+            seen = first_step * recipe.accumulate  # the same steps, in as many passes as they would take now
+            total = state["loss"].to(device) * (seen / state["passes"])
         after = f"step {first_step} of epoch {first_epoch + 1}" if first_step else f"epoch {first_epoch}"
         callback.note(f"continuing {output} after {after}")
 
@@ -176,7 +178,7 @@ def _train(recipe: Recipe, callback: Callback | None, accelerator: Accelerator) 
         }
         checkpoint.refuse_unsound(state, epoch)
         if accelerator.is_main_process:
-            checkpoint.save(path, state)
+            write_state(path, state)
 
     network, prepared_optimizer = accelerator.prepare(model, optimizer)
     compiled = torch.compile(network) if recipe.compile else network

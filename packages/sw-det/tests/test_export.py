@@ -153,6 +153,6 @@ def test_what_cannot_be_written_is_refused_and_nothing_left(tmp_path: Path, monk
         return samples
 
     monkeypatch.setattr(type(detector), "predict", moved)
-    with pytest.raises(InputError, match="the torchscript file's objects differ from the detector's by"):
+    with pytest.raises(InputError, match="the torchscript file differs from the model by"):
         export(detector, tmp_path / "x", "torchscript", SIZE)
     assert not list(tmp_path.iterdir())

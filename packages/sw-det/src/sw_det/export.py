@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from timm.utils import reparameterize_model
@@ -18,16 +16,15 @@ from torch import Tensor, nn
 
 from sw_det.deployed import DeployedOneStage, DeployedTwoStage
 from sw_models.errors import InputError
-from sw_models.files import write_atomically
+from sw_models.export import TOLERANCE, Format, Signature, write_checked
 from sw_ops import use_backend
 
 NAMES = ("boxes", "scores", "labels", "masks")
 _THRESHOLDS = (0.05, 0.01, 0.001, 0.0)  # those to try until there are objects to compare
-_TOLERANCE = 1e-3
 _ROUNDING = 3e-6  # a few times that of float32: of a layer's results, as a share of 1 plus their size
 
 
-def export(detector: Any, path: Path, form: str, size: int) -> float:
+def export(detector: Any, path: Path, form: Format, size: int) -> float:
     """Write a detector's deployed form, see :mod:`.deployed`, once what was written has been run and compared.
 
     Args:
@@ -47,20 +44,18 @@ def export(detector: Any, path: Path, form: str, size: int) -> float:
         raise InputError(f"--size: got {size}, want a multiple of 32")
     deployed = _deployed(reparameterize_model(detector), size).eval()
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), use_backend("torch"), warnings.catch_warnings():  # it must run where sw-ops is not installed
-        warnings.simplefilter("ignore")  # tracing asks about every decision that depends on a shape
+    with torch.no_grad(), use_backend("torch"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MMDetection calls torch.meshgrid as PyTorch 1 had it
         threshold, wanted, stable = _what_is_seen(detector, image)
-        inputs = image, torch.tensor([threshold])
-        differences = []
+        names = NAMES[: len(deployed(image, torch.tensor([threshold])))]
 
-        def write(temporary: Path) -> None:
-            found = dict(zip(NAMES, _WRITERS[form](deployed, inputs, temporary), strict=False))
-            differences.append(_difference(deployed, found, wanted, stable))
-            if not differences[0] < _TOLERANCE:
-                raise InputError(f"--run: the {form} file's objects differ from the detector's by {differences[0]:.1e}")
+    def difference(found: list[Tensor]) -> float:
+        return _difference(deployed, dict(zip(names, found, strict=True)), wanted, stable)
 
-        write_atomically(path, write)
-    return differences[0]
+    inputs = {"image": image, "threshold": torch.tensor([threshold])}
+    signature = Signature(inputs, names, varying={name: {0: "objects"} for name in names})
+    classes = getattr(detector, "dataset_meta", {}).get("classes")
+    return write_checked(deployed, signature, path, form, difference, classes)
 
 
 def match_objects(
@@ -124,7 +119,7 @@ def _what_is_seen(detector: Any, image: Tensor) -> tuple[float, Any, Tensor]:
             found = torch.full((len(objects),), float("inf"))
             _, partner, distance = match_objects(again.bboxes, again.scores, again.labels, objects, shape[0])
             found[partner] = distance
-            stable &= found < _TOLERANCE
+            stable &= found < TOLERANCE
         return threshold, objects, stable
     raise InputError("--run: the detector sees nothing at all, so its file cannot be checked")
 
@@ -165,35 +160,3 @@ def _difference(deployed: Any, found: dict[str, Tensor], wanted: Any, stable: Te
             pasted = deployed.paste(found["masks"][i], boxes[i])
             largest = max(largest, float(((pasted > 0.5) != wanted.masks[j]).float().mean()))
     return float("inf") if (stable & ~matched).any() else largest
-
-
-def _write_onnx(model: nn.Module, inputs: tuple[Tensor, Tensor], path: Path) -> list[Tensor]:
-    import onnxruntime
-
-    names = list(NAMES[: len(model(*inputs))])
-    torch.onnx.export(  # by tracing, which is the way that follows numbers of objects in every version of torch
-        model, inputs, str(path), input_names=["image", "threshold"], output_names=names,
-        dynamic_axes={name: {0: "objects"} for name in names}, opset_version=17, dynamo=False,
-    )  # fmt: skip
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    values = session.run(None, {"image": inputs[0].numpy(), "threshold": inputs[1].numpy()})
-    return [torch.from_numpy(np.asarray(value)) for value in values]
-
-
-def _write_torchscript(model: nn.Module, inputs: tuple[Tensor, Tensor], path: Path) -> list[Tensor]:
-    torch.jit.trace(model, inputs, check_trace=False).save(str(path))
-    return list(torch.jit.load(str(path))(*inputs))
-
-
-def _write_exported(model: nn.Module, inputs: tuple[Tensor, Tensor], path: Path) -> list[Tensor]:
-    buffer = io.BytesIO()  # as a file it would want a name that ends in .pt2
-    torch.export.save(torch.export.export(model, inputs), buffer)
-    path.write_bytes(buffer.getvalue())
-    return list(torch.export.load(buffer).module()(*inputs))
-
-
-_WRITERS: dict[str, Callable[[nn.Module, tuple[Tensor, Tensor], Path], list[Tensor]]] = {
-    "onnx": _write_onnx,
-    "torchscript": _write_torchscript,
-    "exported": _write_exported,
-}

@@ -1,10 +1,12 @@
-"""Export of the deployed form to ONNX, TorchScript and ``torch.export``, each checked against the model."""
+"""The one writer of deployed models: ONNX, TorchScript and ``torch.export`` files, each compared with its model."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
+import io
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +16,18 @@ from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from sw_models.errors import InputError
+from sw_models.files import write_atomically
 from sw_ops import use_backend
 
 Format = Literal["onnx", "torchscript", "exported"]
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torchscript": ".pt", "exported": ".pt2"}
+FORMATS: tuple[Format, ...] = ("onnx", "torchscript", "exported")
+TOLERANCE = 1e-3
+CLASSES = "classes"  # the entry of an ONNX file's metadata; in the others it is the extra file "classes.json"
 
 
-def export_model(model: nn.Module, path: Path, form: Format, size: int = 224) -> float:
+def export_model(
+    model: nn.Module, path: Path, form: Format, size: int = 224, classes: Sequence[str] | None = None
+) -> float:
     """Write the deployed form of ``model`` to ``path``, atomically, once what was written has been run and compared.
 
     Args:
@@ -28,60 +35,138 @@ def export_model(model: nn.Module, path: Path, form: Format, size: int = 224) ->
         path: the file to write.
         form: "onnx" (checked with onnxruntime), "torchscript" or "exported" (a ``torch.export`` program).
         size: height and width of the image, fixed in the file; the batch may vary in ONNX and "exported".
+        classes: the names of the outputs, which the file will hold.
 
     Returns:
         The largest difference between the file's output and the model's, as a share of the largest output.
 
     Raises:
-        InputError: the two differ by more than 1e-3.
+        InputError: the two differ by more than :data:`TOLERANCE`.
+
+    Example:
+        >>> export_model(timm.create_model("shiftwise_nano"), Path("nano.onnx"), "onnx")  # doctest: +SKIP
+        3.1e-07
     """
-    deployed = reparameterize_model(model.eval())
+    deployed = reparameterize_model(model).eval()
     first = next(m for m in deployed.modules() if isinstance(m, nn.Conv2d))
     images = torch.randn(2, first.in_channels, size, size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), use_backend("torch"):  # the file must run where sw-ops is not installed
+    with torch.no_grad(), use_backend("torch"):
         expected = deployed(images)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=SUFFIXES[form])
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            actual = _WRITERS[form](deployed, images, temporary)
-            difference = ((actual - expected).abs().max() / expected.abs().max()).item()
-            if not difference < 1e-3:
-                raise InputError(f"model: the {form} file's output differs by {difference:.1e}, want less than 1e-3")
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return difference
+
+    def difference(found: list[Tensor]) -> float:
+        return ((found[0] - expected).abs().max() / expected.abs().max()).item()
+
+    any_batch = ({0: torch.export.Dim("batch", min=1, max=2**20)},)  # torch 2.6 cannot do without an upper bound
+    signature = Signature({"image": images}, ("logits",), dynamic_shapes=any_batch)
+    return write_checked(deployed, signature, path, form, difference, classes)
 
 
-def _any_batch() -> dict[int, Any]:
-    return {0: torch.export.Dim("batch", min=1, max=2**20)}  # torch 2.6 cannot do without an upper bound
+@dataclass(frozen=True)
+class Signature:
+    """What a model's file takes and gives.
+
+    Attributes:
+        inputs: an example of each input, by name.
+        outputs: the names of the outputs.
+        dynamic_shapes: which dimensions of the inputs may vary, as ``torch.export`` wants it.
+        varying: which dimensions of the outputs depend on what is in the input, by name and number. ONNX files of such
+            models are made by tracing, which follows them in every version of torch.
+    """
+
+    inputs: Mapping[str, Tensor]
+    outputs: Sequence[str]
+    dynamic_shapes: Any = None
+    varying: Mapping[str, Mapping[int, str]] | None = None
 
 
-def _write_onnx(model: nn.Module, images: Tensor, path: Path) -> Tensor:
+def write_checked(
+    model: nn.Module,
+    signature: Signature,
+    path: Path,
+    form: Format,
+    difference: Callable[[list[Tensor]], float],
+    classes: Sequence[str] | None = None,
+) -> float:
+    """Write a model to a file, atomically, once what was written has been run and compared.
+
+    Args:
+        model: in evaluation mode, as it is to be deployed.
+        signature: what it takes and gives.
+        path: the file to write.
+        form: "onnx", "torchscript" or "exported".
+        difference: compares the file's outputs for the example inputs with the wanted ones.
+        classes: the names of the classes that the model knows: in ONNX files the metadata "classes", in others the
+            extra file "classes.json"; a JSON list.
+
+    Returns:
+        The difference.
+
+    Raises:
+        InputError: it is more than :data:`TOLERANCE`; then nothing is written.
+    """
+    names = json.dumps(list(classes)) if classes else None
+    differences: list[float] = []
+
+    def write(file: Path) -> None:
+        differences.append(difference(_WRITERS[form](model, signature, file, names)))
+        if not differences[0] < TOLERANCE:
+            raise InputError(
+                f"model: the {form} file differs from the model by {differences[0]:.1e}, want less than {TOLERANCE:g}"
+            )
+
+    with torch.no_grad(), use_backend("torch"), warnings.catch_warnings():  # it must run where sw-ops is not installed
+        warnings.simplefilter("ignore")  # tracing asks about every decision that depends on a shape
+        write_atomically(path, write)
+    return differences[0]
+
+
+def _write_onnx(model: nn.Module, signature: Signature, path: Path, classes: str | None) -> list[Tensor]:
+    import onnx
     import onnxruntime
 
-    torch.onnx.export(
-        model, (images,), path, input_names=["image"], output_names=["logits"], dynamo=True, external_data=False,
-        dynamic_shapes=(_any_batch(),), verbose=False,
-    )  # fmt: skip
+    if signature.varying:
+        options: dict[str, Any] = {"dynamo": False, "opset_version": 17, "dynamic_axes": signature.varying}
+    else:
+        options = {"dynamo": True, "external_data": False, "dynamic_shapes": signature.dynamic_shapes, "verbose": False}
+    options |= {"input_names": list(signature.inputs), "output_names": list(signature.outputs)}
+    torch.onnx.export(model, tuple(signature.inputs.values()), str(path), **options)
+    if classes:
+        described = onnx.load(path)
+        onnx.helper.set_model_props(described, {CLASSES: classes})
+        onnx.save(described, path, format="protobuf")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return torch.from_numpy(np.asarray(session.run(None, {"image": images.numpy()})[0]))
+    values = session.run(None, {name: value.numpy() for name, value in signature.inputs.items()})
+    return [torch.from_numpy(np.asarray(value)) for value in values]
 
 
-def _write_torchscript(model: nn.Module, images: Tensor, path: Path) -> Tensor:
-    torch.jit.trace(model, images).save(str(path))
-    return torch.jit.load(str(path))(images)
+def _write_torchscript(model: nn.Module, signature: Signature, path: Path, classes: str | None) -> list[Tensor]:
+    inputs = tuple(signature.inputs.values())
+    buffer = io.BytesIO()  # a file's name would be in the content
+    traced = torch.jit.trace(model, inputs, check_trace=not signature.varying)
+    torch.jit.save(traced, buffer, _extra_files=_extra_files(classes))
+    path.write_bytes(buffer.getvalue())
+    return _listed(torch.jit.load(str(path))(*inputs))
 
 
-def _write_exported(model: nn.Module, images: Tensor, path: Path) -> Tensor:
-    torch.export.save(torch.export.export(model, (images,), dynamic_shapes=(_any_batch(),)), path)
-    return torch.export.load(path).module()(images)
+def _write_exported(model: nn.Module, signature: Signature, path: Path, classes: str | None) -> list[Tensor]:
+    inputs = tuple(signature.inputs.values())
+    buffer = io.BytesIO()  # as a file it would want a name that ends in .pt2
+    program = torch.export.export(model, inputs, dynamic_shapes=signature.dynamic_shapes)
+    torch.export.save(program, buffer, extra_files=_extra_files(classes))
+    path.write_bytes(buffer.getvalue())
+    buffer.seek(0)
+    return _listed(torch.export.load(buffer).module()(*inputs))
 
 
-_WRITERS: dict[Format, Callable[[nn.Module, Tensor, Path], Any]] = {
+def _extra_files(classes: str | None) -> dict[str, Any]:
+    return {f"{CLASSES}.json": classes} if classes else {}
+
+
+def _listed(outputs: Any) -> list[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+
+
+_WRITERS: dict[Format, Callable[[nn.Module, Signature, Path, str | None], list[Tensor]]] = {
     "onnx": _write_onnx,
     "torchscript": _write_torchscript,
     "exported": _write_exported,

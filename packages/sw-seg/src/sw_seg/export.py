@@ -8,7 +8,6 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sw_models.errors import InputError
 from sw_models.export import Format, export_model
 
 
@@ -26,13 +25,10 @@ class NormalisedSegmenter(nn.Module):
         return F.interpolate(scores, images.shape[2:], mode="bilinear", align_corners=False)
 
 
-def export(segmenter: nn.Module, path: Path, form: Format, size: int) -> float:
+def export(segmenter: Any, path: Path, form: Format, size: int) -> float:
     """Write a segmenter to a file and return the largest difference of its output, as a share of the largest.
 
     Raises:
         InputError: the file's output differs.
     """
-    try:
-        return export_model(NormalisedSegmenter(segmenter), path, form, size)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    return export_model(NormalisedSegmenter(segmenter), path, form, size, segmenter.dataset_meta["classes"])

@@ -20,8 +20,6 @@ from sw_sparse.openmmlab.app.options import (
 from sw_sparse.openmmlab.config import find_run, load_config
 from sw_sparse.openmmlab.task import Task
 
-FORMATS = ("onnx", "torchscript", "exported")
-
 
 def add_to(app: typer.Typer, task: Task) -> None:
     """Add the command to a task's program."""
@@ -31,12 +29,14 @@ def add_to(app: typer.Typer, task: Task) -> None:
         out: Annotated[Path, typer.Argument(help="The new file.")],
         run: RunOption = None,
         checkpoint: CheckpointOption = None,
-        form: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")] = "onnx",
+        form: Annotated[str, typer.Option("--format", help="onnx, torchscript or exported.")] = "onnx",
         size: Annotated[int, typer.Option(min=32, help="Height and width of the images.")] = 512,
         options: OptionsOption = None,
         as_json: JsonOption = False,
     ) -> None:
         """Write the model in deployed form, run the file, and compare it with the model."""
+        from sw_models.export import FORMATS
+
         if form not in FORMATS:
             raise InputError(f"--format: got {form}, want one of {', '.join(FORMATS)}")
         want_new_file("OUT", out)

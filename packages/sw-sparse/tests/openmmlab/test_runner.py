@@ -146,7 +146,7 @@ def test_the_best_checkpoint_tests_as_it_did_in_training(task, tmp_path):
     [
         (lambda state: state.pop("head.bias"), r"lacks head\.bias, which the model has"),
         (lambda state: state.update(extra=torch.ones(1)), "has extra, which the model lacks"),
-        (lambda state: state.update({"head.bias": torch.ones(7)}), r"head\.bias of shape \(7,\), the model wants \(1,\)"),
+        (lambda state: state.update({"head.bias": torch.ones(7)}), r"head\.bias of shape \(7,\), .* wants \(1,\)"),
     ],
 )
 def test_a_checkpoint_of_another_model_is_refused(task, tmp_path, change, message):

@@ -69,9 +69,12 @@ class Evil:
         (["train", "--val-split", "moon"], "split: digits has no 'moon'"),
         (["eval", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["eval", "--checkpoint", "cut.safetensors"], "cut.safetensors: truncated"),
-        (["eval", "--checkpoint", "evil.pth", "--dataset", "digits", "--model", "shiftwise_nano"], "evil.pth cannot be read safely"),
+        (
+            ["eval", "--checkpoint", "evil.pth", "--dataset", "digits", "--model", "shiftwise_nano"],
+            "evil.pth cannot be read",
+        ),
         (["eval", "--checkpoint", "evil.safetensors"], "evil.safetensors: truncated, or no safetensors file"),
-        (["train", "--initial-checkpoint", "evil.pth", "--output", "x"], "evil.pth cannot be read safely"),
+        (["train", "--initial-checkpoint", "evil.pth", "--output", "x"], "evil.pth cannot be read"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(arguments, message, tmp_path, monkeypatch, run):

@@ -142,7 +142,7 @@ FUZZED := $(patsubst packages/%/tests/test_fuzz.py,%,$(wildcard packages/*/tests
 fuzz: $(UV) ## thousands of damaged files through every reader of: sw-anomaly, sw-det, sw-seg
 	for package in $(FUZZED); do \
 	  UV_PROJECT_ENVIRONMENT=.venvs/$$package $(UV) sync --quiet --package $$package && \
-	  .venvs/$$package/bin/python -m pytest -m slow packages/$$package/tests/test_fuzz.py || exit 1; \
+	  .venvs/$$package/bin/python -m pytest -m slow -s packages/$$package/tests/test_fuzz.py || exit 1; \
 	done
 
 clean: ## remove the environments and what was built

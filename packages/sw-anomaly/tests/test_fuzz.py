@@ -4,7 +4,7 @@ import io
 import json
 import random
 import struct
-from contextlib import suppress
+from collections import Counter
 from functools import partial
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save
 
 from sw_anomaly.data.images import load_image, load_mask
-from sw_anomaly.data.mvtec import read_category
+from sw_anomaly.data.layouts import read_category
 from sw_anomaly.detector import load_detector, read_info
 from sw_models.errors import InputError
 
@@ -86,28 +86,35 @@ def checkpoint(rng):
     return save(tensors, {"format": rng.choice(["sw-anomaly-2"] * 4 + ["sw-anomaly-3", "other"]), "info": text})
 
 
-def read_or_refuse(read, path):
-    with suppress(InputError):
+def read_or_refuse(what, read, path, counts):
+    """Reads, or refuses in a line; nothing else is let through."""
+    try:
         read(path)
+        counts[f"{what}: read"] += 1
+    except InputError as error:
+        counts[f"{what}: refused" + (" in several lines" if "\n" in str(error) else "")] += 1
 
 
 def fuzz(folder, count, seed):
     rng = random.Random(seed)
+    counts = Counter()
     base = draw(rng, "PNG")
     for number in range(count):
         kind = rng.choice(FORMATS)
         path = folder / f"image.{kind.lower()}"
         path.write_bytes(mutate(rng, draw(rng, kind)))
-        for read in (load_image, load_mask):
-            read_or_refuse(read, path)
+        read_or_refuse("image", load_image, path, counts)
+        read_or_refuse("mask", load_mask, path, counts)
         path = folder / "checkpoint.safetensors"
         held = checkpoint(rng)
         path.write_bytes(mutate(rng, held) if rng.random() < 0.5 else held)
-        for read in (read_info, load_detector):
-            read_or_refuse(read, path)
+        read_or_refuse("description", read_info, path, counts)
+        read_or_refuse("checkpoint", load_detector, path, counts)
         if number % 100 < TREES:
             grow(rng, folder / str(number), base)
-            read_or_refuse(partial(read_category, name="disc"), folder / str(number))
+            read_or_refuse("folders", partial(read_category, name="disc"), folder / str(number), counts)
+    assert not [name for name in counts if "several" in name]
+    return counts
 
 
 def grow(rng, root, content):
@@ -128,7 +135,8 @@ def grow(rng, root, content):
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_a_few_hundred_damaged_files(tmp_path):
-    fuzz(tmp_path, 100, seed=0)
+    counts = fuzz(tmp_path, 100, seed=0)
+    assert counts["image: read"] + counts["image: refused"] == 100
 
 
 @pytest.mark.slow
@@ -138,7 +146,8 @@ def test_three_thousand_damaged_files_in_bounded_memory(tmp_path):
 
     fuzz(tmp_path, 100, seed=1)  # what is loaded once
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    fuzz(tmp_path, 3000, seed=2)
+    counts = fuzz(tmp_path, 3000, seed=2)
+    print(dict(sorted(counts.items())))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_500_000  # KB, for one image of 80 megapixels
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sw_anomaly.data.category import Category, LabelledImage
     from sw_anomaly.data.images import load_image, load_mask
-    from sw_anomaly.data.mvtec import read_category
+    from sw_anomaly.data.layouts import read_category
     from sw_anomaly.detector import Detector, DetectorInfo, load_detector
     from sw_anomaly.evaluation.evaluate import Evaluation, evaluate
     from sw_anomaly.methods.base import Inspection
@@ -48,7 +48,7 @@ _HOMES = {  # imported when first asked for: torch takes a second, and `sw-anoma
     "load_mask": "data.images",
     "rank_images": "metrics.ranking",
     "rank_pixels": "metrics.ranking",
-    "read_category": "data.mvtec",
+    "read_category": "data.layouts",
     "region_overlap": "metrics.ranking",
 }
 

@@ -63,5 +63,5 @@ def test_what_can_be_refused_is_refused_before_a_run_begins(run, tiny_root, tmp_
 
 def test_a_data_set_without_any_category_is_refused(run, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "got no folder with train/good in it" in refusal(run("check", "empty"))
+    assert "got no category, want train/good, good or images" in refusal(run("check", "empty"))
     assert "is not a folder" in refusal(run("check", "nowhere"))

@@ -72,7 +72,7 @@ def test_a_category_that_is_not_there(run, tiny_root):
 def test_a_category_without_test_images_can_be_trained_but_not_evaluated(run, tiny_root):
     (tiny_root / "disc" / "test").rename(tiny_root / "disc" / "elsewhere")
     assert run("train", "--category", "disc", "--data", tiny_root).exit_code == 0
-    assert "disc/test holds no images" in refusal(run("eval", "--category", "disc", "--data", tiny_root))
+    assert "got no test images of 'disc'" in refusal(run("eval", "--category", "disc", "--data", tiny_root))
 
 
 def test_an_image_that_does_not_decode(run, tiny_root):

@@ -9,7 +9,7 @@ import pytest
 
 from sw_anomaly.data import check as module
 from sw_anomaly.data.check import check_category, refuse
-from sw_anomaly.data.mvtec import read_category
+from sw_anomaly.data.layouts import read_category
 from sw_models.errors import InputError
 
 from conftest import save

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from sw_anomaly.data.category import LabelledImage
+from sw_anomaly.data.layouts import read_category
 from sw_anomaly.data.manifest import check_unseen, digest, picture_digest, write_manifest
-from sw_anomaly.data.mvtec import read_category
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_models.errors import InputError
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from sw_anomaly.data.images import load_image, load_mask
-from sw_anomaly.data.mvtec import list_categories, read_category
+from sw_anomaly.data.layouts import list_categories, read_category
 from sw_models.errors import InputError
 
 

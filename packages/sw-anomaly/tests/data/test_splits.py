@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sw_anomaly.data.category import Category, LabelledImage
-from sw_anomaly.data.mvtec import read_category
+from sw_anomaly.data.layouts import read_category
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_models.errors import InputError
 

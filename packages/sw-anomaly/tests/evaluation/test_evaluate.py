@@ -6,7 +6,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from sw_anomaly.data.mvtec import read_category
+from sw_anomaly.data.layouts import read_category
 from sw_anomaly.detector import Inspection
 from sw_anomaly.evaluation.evaluate import evaluate
 from sw_models.errors import InputError

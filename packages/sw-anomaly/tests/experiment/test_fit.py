@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sw_anomaly.data.layouts import read_category
 from sw_anomaly.data.manifest import digest, picture_digest
-from sw_anomaly.data.mvtec import read_category
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_anomaly.detector import METHODS, load_detector
 from sw_anomaly.evaluation.evaluate import evaluate

@@ -67,6 +67,24 @@ def test_the_ground_of_all_crops_has_one_level():
         assert pose.take(image, find_pose(image), CROP)[:4].mean() == pytest.approx(210, abs=4)
 
 
+@given(seed=st.integers(0, 100), sigma=st.floats(0.5, 4))
+def test_steepness_is_that_of_a_gaussian_derivative_reflected_at_the_border(seed, sigma):
+    image = np.random.default_rng(seed).uniform(0, 255, (40, 57)).astype(np.float32)
+    wanted = ndimage.gaussian_gradient_magnitude(image.astype(float), sigma)
+    np.testing.assert_allclose(pose.gradient_magnitude(image, sigma), wanted, rtol=1e-3, atol=1e-3)
+
+
+@given(angle=st.floats(0, 2 * np.pi))
+def test_axis_and_middle_are_those_of_the_places_of_the_part(angle):
+    found = find_pose(draw_nail(angle))
+    places = np.argwhere(found.silhouette).astype(float)
+    spread = np.cov((places - places.mean(axis=0)).T)
+    assert found.axis @ spread @ found.axis == pytest.approx(np.linalg.eigvalsh(spread)[1])
+    filled = ndimage.binary_fill_holes(found.silhouette)
+    assert (filled == found.silhouette).all()
+    assert ndimage.label(found.silhouette)[1] == 1
+
+
 @given(angle=st.floats(0, 2 * np.pi))
 def test_what_is_taken_is_put_back_where_it_was(angle):
     image = draw_nail(angle, mark=(0, 0))

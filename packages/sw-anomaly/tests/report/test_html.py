@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sw_anomaly.data.intensity import Intensity
-from sw_anomaly.data.mvtec import read_category
+from sw_anomaly.data.layouts import read_category
 from sw_anomaly.detector import Inspection
 from sw_anomaly.evaluation.evaluate import evaluate
 from sw_anomaly.report.html import describe, write_sections

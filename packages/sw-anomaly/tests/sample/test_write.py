@@ -2,7 +2,7 @@
 
 import pytest
 
-from sw_anomaly.data.mvtec import list_categories, read_category
+from sw_anomaly.data.layouts import list_categories, read_category
 from sw_anomaly.sample.drawings import SIZE
 from sw_anomaly.sample.write import is_synthetic, write_sample
 from sw_models.errors import InputError

@@ -125,7 +125,8 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS, any_depth: bool = False
                 flags = cv2.IMREAD_UNCHANGED  # of one channel; OpenCV gives no three of them
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except (*UNREADABLE, cv2.error) as error:
-        raise InputError(f"{path} cannot be read as an image ({error})") from error
+        reason = " ".join(str(error).split())  # those of OpenCV have several lines
+        raise InputError(f"{path} cannot be read as an image ({reason})") from error
     if image is None:
         raise InputError(f"{path} cannot be read as an image: it is damaged or cut short")
     image = image[..., ::-1] if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="Folder in MVTec AD layout.")],
+    data: Annotated[Path, typer.Argument(help="Folder of images of parts, or a CSV file of paths and labels.")],
     category: Annotated[str, typer.Option(help="One of its folders. Default: all of them.")] = "all",
     out: Annotated[Path, typer.Option(help="Where <category>/check.png is drawn.")] = Path("runs"),
     max_pixels: MaxPixelsOption = MAX_PIXELS,
@@ -31,13 +31,13 @@ def check(
     Draws images of every kind with their masks, to be looked at. Exits with 2 if something has to be mended.
     """
     from sw_anomaly.data.check import check_category
-    from sw_anomaly.data.mvtec import list_categories, read_category
+    from sw_anomaly.data.layouts import WANTED, list_categories, read_category
     from sw_anomaly.report.contact_sheet import draw_contact_sheet
     from sw_models.files import make_folder, write_atomically
 
     names = list_categories(data) if category == "all" else [category]
     if not names:
-        raise InputError(f"{data}: got no folder with train/good in it, want one per category")
+        raise InputError(f"{data}: got no category, want {WANTED}")
     results, refused = [], []
     for name in names:
         try:
@@ -74,7 +74,7 @@ def _print(found: Check, sheet: Path | None) -> None:
         }
         for group in found.groups
     ]
-    print_rows(rows, as_json=False, title=found.category.name)
+    print_rows(rows, as_json=False, title=f"{found.category.name} ({found.category.layout})")
     for note in found.noted:
         print(f"note: {note}")
     reasons = defaultdict(list)

@@ -24,7 +24,7 @@ screen = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 CategoryOption = Annotated[str, typer.Option("--category", help="Name of the category's folder; eval takes all, too.")]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Folder in MVTec AD layout. Default: an embedded SYNTHETIC sample.")
+    Path | None, typer.Option("--data", help="Folder of images, or a CSV file. Default: an embedded SYNTHETIC sample.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Where the folder <category>/<number> of this run is made.")]
 MaxPixelsOption = Annotated[

@@ -52,7 +52,7 @@ def evaluate(
 
     Several categories (--category all) or seeds are evaluated in parallel processes.
     """
-    from sw_anomaly.data.mvtec import list_categories
+    from sw_anomaly.data.layouts import list_categories
     from sw_anomaly.experiment.run import Request, run_one
 
     with progress_bars() as progress:

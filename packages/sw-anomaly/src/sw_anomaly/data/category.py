@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from sw_models.errors import InputError
 from sw_models.images import MAX_PIXELS
 
 GOOD = "good"
+GOOD_NAMES = frozenset({GOOD, "ok", "normal"})  # what others call it
+HELD_OUT = 0.2  # share of the good images that is tested on, where nothing says which are
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,53 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Category:
-    """One category of a data set: its good training images, its test images if it has any, and what is not used."""
+    """One category of a data set.
+
+    Attributes:
+        name: The category.
+        train: Good images to train on.
+        test: Images to test on, if there are any.
+        left_out: What is not used.
+        layout: How the images lie.
+    """
 
     name: str
     train: tuple[LabelledImage, ...]
     test: tuple[LabelledImage, ...]
     left_out: tuple[LeftOut, ...] = ()
+    layout: str = "MVTec AD"
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether it is known where defective test images are defective."""
+        return all(image.is_good or image.mask_path for image in self.test)
+
+
+def is_good(name: str) -> bool:
+    """Whether a folder or a label of this name is that of good parts."""
+    return name.casefold() in GOOD_NAMES
+
+
+def hold_out(good: Sequence[LabelledImage]) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """Draw which good images are trained on and which are tested on, where nothing says so.
+
+    A fifth is tested on: those whose names have the lowest digests, so that most stay what they are when images come
+    in.
+
+    Args:
+        good: At least three good images.
+
+    Returns:
+        Those to train on, and those to test on, in their order.
+
+    Raises:
+        InputError: If there are fewer.
+    """
+    if len(good) < 3:
+        raise InputError(f"good images: got {len(good)}, want 3, two to train on and one to test on")
+    digests = {image: sha256(image.path.name.encode()).digest() for image in good}
+    tested = set(sorted(good, key=lambda image: digests[image])[: max(round(HELD_OUT * len(good)), 1)])
+    return [image for image in good if image not in tested], [image for image in good if image in tested]
 
 
 def count(things: Sequence[object], one: str, more: str = "") -> str:

@@ -77,6 +77,7 @@ class Check:
         """Everything, ready for JSON."""
         return {
             "category": self.category.name,
+            "layout": self.category.layout,
             "groups": [asdict(group) for group in self.groups],
             "refused": list(self.refused),
             "noted": list(self.noted),
@@ -199,6 +200,10 @@ def _notes(category: Category, facts: Mapping[Path, FileFacts]) -> Iterator[str]
     large = [image.mask_path for image in category.test if image.mask_path and facts[image.mask_path].marked > 0.5]
     if large:
         yield f"{count(large, 'mask')} with more than half of the image marked: {some(large)}"
+    if not category.has_masks:
+        yield "no masks: nothing will say whether defects are found at the right place"
+    if not category.test:
+        yield "no test images: a detector can be trained, and not measured"
     if category.test and all(image.is_good for image in category.test):
         yield "no defective test images: nothing will say whether defects are found"
     if category.test and not any(image.is_good for image in category.test):

@@ -12,8 +12,8 @@ from typing import Any
 
 from sw_anomaly.data.category import Category, count
 from sw_anomaly.data.check import check_category, refuse
+from sw_anomaly.data.layouts import read_category
 from sw_anomaly.data.manifest import check_unseen, digest, picture_digest, write_manifest
-from sw_anomaly.data.mvtec import read_category
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_anomaly.detector import Detector, DetectorInfo
 from sw_anomaly.evaluation.evaluate import Evaluation, evaluate
@@ -146,7 +146,7 @@ def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda t
     leaky = request.options.get("protocol") == "published" or request.checkpoint is not None
     images = read_checked(request.data, name, request.max_pixels, leaky, progress, tell)
     if not images.test:
-        raise InputError(f"there is nothing to evaluate on: {request.data}/{name}/test holds no images")
+        raise InputError(f"{request.data}: got no test images of {name!r}, want some to evaluate on")
     run, seconds = None, {}
     checkpoint = request.checkpoint or find_checkpoint(folder, digest(images.train), UNSUPERVISED | request.options)
     if checkpoint is None:

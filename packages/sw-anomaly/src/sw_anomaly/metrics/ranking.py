@@ -15,12 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
-from scipy import ndimage
 
 PRO_LIMITS = (0.3, 0.05)  # false-positive rates up to which the MVTec AD papers, and stricter ones, integrate
 CURVE_AXIS = np.linspace(0, 1, 501)  # where curves are sampled for drawing
-EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 
 class Ranking:
@@ -150,11 +149,21 @@ def region_overlap(
 
 def label_regions(mask: np.ndarray) -> np.ndarray:
     """The region, numbered from 0, of each pixel in the bool ``mask`` [H, W], in the order of ``nonzero()``."""
-    return ndimage.label(mask, EIGHT_NEIGHBOURS)[0][mask] - 1
+    return cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[1][mask] - 1
 
 
 def agreement(true: Any, false: Any, missed: Any) -> dict[str, Any]:
-    """Dice, IoU, precision and recall from numbers, or arrays, of true, false and missed positives; NaN for 0 / 0."""
+    """Dice, IoU, precision and recall at a threshold.
+
+    Args:
+        true: Number, or numbers, of true positives.
+        false: Of false positives.
+        missed: Of missed positives.
+
+    Returns:
+        Each of the shape of the arguments, NaN for 0 / 0 and where there is nothing to find.
+    """
+    positives = true + missed
     ratios = {
         "dice": (2 * true, 2 * true + false + missed),
         "iou": (true, true + false + missed),
@@ -162,7 +171,8 @@ def agreement(true: Any, false: Any, missed: Any) -> dict[str, Any]:
         "recall": (true, true + missed),
     }
     return {
-        name: np.where(whole > 0, part / np.maximum(whole, 1), np.nan)[()] for name, (part, whole) in ratios.items()
+        name: np.where((positives > 0) & (whole > 0), part / np.maximum(whole, 1), np.nan)[()]
+        for name, (part, whole) in ratios.items()
     }
 
 

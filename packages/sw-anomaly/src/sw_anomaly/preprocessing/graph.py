@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sw_anomaly.data.intensity import Intensity
-from sw_anomaly.preprocessing.pose import AREA, CONTRAST, DARKEST, ELONGATION, ENDS, GAP, NORMAL_SIDE, Crop
+from sw_anomaly.preprocessing.pose import AREA, CONTRAST, DARKEST, ELONGATION, ENDS, GAP, NORMAL_SIDE, TRUNCATE, Crop
 from sw_anomaly.preprocessing.view import View
 
 BINS = 256  # of the histogram from which Otsu's threshold follows
-TRUNCATE = 4  # standard deviations after which a Gaussian ends
 ROUNDS, JUMPS = 10, 3  # of labelling, and in each, enough for mazes, see the tests
 DOUBLE = torch.float64
 
@@ -144,7 +143,7 @@ def find_part(canvas: Tensor, shape: Tensor, ground: Tensor) -> tuple[Tensor, Te
 
 
 def gradient_magnitude(image: Tensor, shape: Tensor, sigma: Tensor, most: int) -> Tensor:
-    """``scipy.ndimage.gaussian_gradient_magnitude`` of an image [S, S]; ``most`` bounds a filter's reach."""
+    """``pose.gradient_magnitude`` of an image [S, S]; ``most`` bounds a filter's reach."""
     offsets = torch.arange(-most, most + 1)
     smooth = torch.exp(-0.5 * (offsets / sigma).square()) * (offsets.abs() <= (TRUNCATE * sigma + 0.5).floor())
     smooth = smooth / smooth.sum()

@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 NORMAL_SIDE = 320  # pixels of the longer side, for which the following is said in pixels
@@ -27,6 +27,8 @@ IMPROVEMENT = 0.8  # parts are aligned if that lowers their spread below this sh
 MARGIN = 0.03  # ground shown around a part, relative to the longer side of the image
 DARKEST = 32  # added to grounds, for dark ones would be divided by
 MULTIPLE = 16  # of which the sides of crops are multiples
+TRUNCATE = 4  # standard deviations after which a Gaussian ends
+CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,15 @@ def find_pose(image: np.ndarray) -> Pose | None:
     silhouette = _silhouette(image, ground)
     if silhouette is None:
         return None
-    places = np.argwhere(silhouette).astype(float)
-    middle = places.mean(axis=0)
-    (shorter, longer), axes = np.linalg.eigh(np.cov((places - middle).T))
+    moments = cv2.moments(silhouette.view(np.uint8), binaryImage=True)
+    count, middle = moments["m00"], np.array([moments["m01"], moments["m10"]]) / moments["m00"]
+    spread = np.array([[moments["mu02"], moments["mu11"]], [moments["mu11"], moments["mu20"]]]) / (count - 1)
+    (shorter, longer), axes = np.linalg.eigh(spread)
     if longer < ELONGATION**2 * shorter:
         return None
     axis = axes[:, 1]
-    along, across = (places - middle) @ axis, (places - middle) @ _across(axis)
+    places = np.argwhere(silhouette) - middle
+    along, across = places @ axis, places @ _across(axis)
     first, last = np.quantile(along, [ENDS, 1 - ENDS])
     if ((along - (first + last) / 2) * across**2).sum() > 0:  # the heavier end is at `last`
         axis, first, last = -axis, -last, -first
@@ -92,18 +96,34 @@ def _silhouette(image: np.ndarray, ground: np.ndarray) -> np.ndarray | None:
     """Where the part is, bool [H, W]: what sharp edges enclose. Shadows have soft ones."""
     grain = max(image.shape) / NORMAL_SIDE
     difference = np.abs(image - ground.astype(np.float32)).max(axis=2)
-    steepness = ndimage.gaussian_gradient_magnitude(difference, grain)
+    steepness = gradient_magnitude(difference, grain)
     reach = max(round(GAP * grain), 1)
-    edges = np.pad(steepness > threshold_otsu(steepness), reach + 1)
-    edges = ndimage.binary_closing(edges, iterations=reach)[reach + 1 : -reach - 1, reach + 1 : -reach - 1]
-    regions, count = ndimage.label(ndimage.binary_fill_holes(edges))
-    if not count:
+    edges = np.pad((steepness > threshold_otsu(steepness)).view(np.uint8), reach + 1)
+    edges = cv2.morphologyEx(edges, cv2.MORPH_CLOSE, CROSS, iterations=reach)[
+        reach + 1 : -reach - 1, reach + 1 : -reach - 1
+    ]
+    outlines, _ = cv2.findContours(edges, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = cv2.drawContours(np.zeros_like(edges), outlines, -1, 1, cv2.FILLED)
+    count, regions, about, _ = cv2.connectedComponentsWithStats(filled, connectivity=4)
+    if count < 2:
         return None
-    largest = regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
-    largest = ndimage.binary_opening(largest, iterations=max(reach // 2, 1))
+    largest = (regions == 1 + np.argmax(about[1:, cv2.CC_STAT_AREA])).view(np.uint8)
+    opened = cv2.morphologyEx(largest, cv2.MORPH_OPEN, CROSS, iterations=max(reach // 2, 1), borderValue=0)
+    largest = opened.view(bool)
     if not AREA[0] < largest.mean() < AREA[1]:
         return None
     return largest if difference[largest].mean() - difference[~largest].mean() > CONTRAST else None
+
+
+def gradient_magnitude(image: np.ndarray, sigma: float) -> np.ndarray:
+    """How steep an image, float32 [H, W], is after smoothing by a Gaussian: float32 [H, W]."""
+    offsets = np.arange(-int(TRUNCATE * sigma + 0.5), int(TRUNCATE * sigma + 0.5) + 1)
+    smooth = np.exp(-0.5 * (offsets / sigma) ** 2)
+    smooth /= smooth.sum()
+    steep = smooth * offsets / sigma**2
+    across = cv2.sepFilter2D(image, cv2.CV_32F, steep, smooth, borderType=cv2.BORDER_REFLECT)
+    down = cv2.sepFilter2D(image, cv2.CV_32F, smooth, steep, borderType=cv2.BORDER_REFLECT)
+    return np.asarray(cv2.magnitude(across, down))
 
 
 def take(image: np.ndarray, pose: Pose, crop: Crop) -> np.ndarray:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
-STOPS = np.array(  # colors of the heat map from 0 to 1, dark violet to light yellow
-    [(13, 8, 65), (84, 15, 109), (158, 42, 99), (220, 80, 57), (249, 142, 9), (252, 206, 60), (252, 255, 200)]
-)
-HEAT = np.stack(  # and the 256 between them
-    [np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, len(STOPS)), channel) for channel in STOPS.T], axis=1
-).astype(np.uint8)
 TRUTH, FOUND = (0, 229, 160), (64, 200, 255)  # outlines of the true defect, of what was found; no colors of heat
 OPACITY = 0.65  # of heat over a photograph
 
 
 def color(heat: np.ndarray) -> np.ndarray:
-    """Heat in [0, 1], of any shape, as uint8 colors with one more axis of 3."""
-    return HEAT[np.rint(255 * np.clip(heat, 0, 1)).astype(np.uint8)]
+    """Heat in [0, 1], [H, W], as uint8 colors, [H, W, 3]: dark violet to light yellow."""
+    levels = np.rint(255 * np.clip(heat, 0, 1)).astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
 
 def heat(score_map: np.ndarray, threshold: float) -> np.ndarray:
@@ -28,7 +23,8 @@ def heat(score_map: np.ndarray, threshold: float) -> np.ndarray:
 
 def edge(mask: np.ndarray, width: int = 3) -> np.ndarray:
     """A line of so many pixels around the regions of ``mask``, bool [H, W], on their outside."""
-    return ndimage.binary_dilation(mask, iterations=width) & ~mask
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return cv2.dilate(mask.astype(np.uint8), cross, iterations=width).astype(bool) & ~mask
 
 
 def overlay(image: np.ndarray, score_map: np.ndarray, threshold: float) -> np.ndarray:

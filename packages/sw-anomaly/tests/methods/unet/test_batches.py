@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sw_anomaly.data.mvtec import read_category
+from sw_anomaly.data.layouts import read_category
 from sw_anomaly.methods.unet.batches import Views, make_batch, make_validation
 from sw_anomaly.preprocessing.view import View
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from sw_anomaly.data.layouts import read_category
 from sw_anomaly.data.manifest import digest
-from sw_anomaly.data.mvtec import read_category
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_anomaly.experiment.fit import fit
 from sw_anomaly.methods.unet import training

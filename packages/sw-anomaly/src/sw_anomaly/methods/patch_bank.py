@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sw_anomaly.methods.base import HeatMethod, Method, default_device
+from sw_anomaly.methods.base import HeatMethod, MemoryMethod, Method, default_device
 from sw_anomaly.progress import Progress, silent
 from sw_anomaly.randomness import Purpose, generator
 from sw_models.errors import InputError
@@ -27,16 +27,20 @@ MEMORY = 128 * 2**20  # bytes of good patches in a file, three times as many in 
 SAMPLED = 20_000  # patches that the principal components are found from
 
 
-class PatchBank(HeatMethod):
-    """Good patches: ``filters`` [K, 3, P, P] give their components; ``patches`` [N, H, W, K] of N views, fp16."""
+class PatchBank(MemoryMethod):
+    """Good patches: ``filters`` [K, 3, P, P] give their components; ``patches`` [N, H, W, K] of N views, fp16.
 
-    def __init__(self, filters: Tensor, patches: Tensor, image_size: int) -> None:
+    ``origins`` [N] are the numbers of these views.
+    """
+
+    def __init__(self, filters: Tensor, patches: Tensor, image_size: int, origins: Tensor | None = None) -> None:
         super().__init__()
         self.image_size = image_size
         self.filters, self.patches = nn.Buffer(filters), nn.Buffer(patches)
         good = patches.permute(2, 1, 0, 3).float().contiguous()  # [W, H, N, K]: neighbours lie side by side
         self.good = nn.Buffer(good, persistent=False)
         self.squares = nn.Buffer(good.square().sum(3), persistent=False)
+        self.origins = nn.Buffer(torch.empty(0) if origins is None else origins, persistent=False)
 
     @classmethod
     def fit(cls, views: np.ndarray, image_size: int, seed: int, progress: Progress = silent) -> PatchBank:
@@ -50,7 +54,7 @@ class PatchBank(HeatMethod):
         for number, index in enumerate(kept):
             patches[number] = _components(_to_tensor(views[index]), filters)
             progress("remembering patches", number + 1, len(kept))
-        return cls(filters, patches, image_size)
+        return cls(filters, patches, image_size, torch.from_numpy(kept))
 
     def heat(self, view: Tensor) -> Tensor:
         """The distance of each place of a view, float32 [1, 3, h, w], to the nearest good patch: [1, 1, h, w]."""
@@ -74,8 +78,8 @@ class PatchBank(HeatMethod):
         return _GatheringBank(self)
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor], model_name: str, image_size: int) -> PatchBank:
-        """The inverse of ``state``; there is no model to name."""
+    def from_state(cls, state: dict[str, Tensor], model_name: str, image_size: int, former: bool = False) -> PatchBank:
+        """The inverse of ``state``; there is no model to name, and ``former`` checkpoints hold the same."""
         if set(state) != {"filters", "patches"}:
             raise InputError(f"holds the tensors {', '.join(sorted(state)) or 'of nothing'}; want filters, patches")
         return cls(state["filters"], state["patches"], image_size).to(default_device())

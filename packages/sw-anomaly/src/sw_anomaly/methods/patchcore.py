@@ -21,7 +21,7 @@ from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 import sw_models  # noqa: F401 (registers its backbones with timm)
-from sw_anomaly.methods.base import HeatMethod, Method, default_device
+from sw_anomaly.methods.base import MemoryMethod, Method, default_device
 from sw_anomaly.progress import Progress, silent
 from sw_anomaly.randomness import Purpose, generator
 from sw_models.errors import InputError
@@ -34,15 +34,28 @@ PACKAGED = "efficientnet_lite0"  # the backbone whose weights are a package
 FEATURES = "features"  # the tensor in a checkpoint that is no weight
 
 
-class PatchCore(HeatMethod):
-    """A backbone in evaluation mode, images [B, 3, h, w] to maps at ``STRIDES``, and good ``features`` [N, C]."""
+class PatchCore(MemoryMethod):
+    """A backbone in evaluation mode, images [B, 3, h, w] to maps at ``STRIDES``, and good ``features`` [N, C].
 
-    def __init__(self, backbone: nn.Module, features: Tensor, image_size: int) -> None:
+    ``origins`` [N] are the numbers of the views that the features are of.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        features: Tensor,
+        image_size: int,
+        origins: Tensor | None = None,
+        padding_counts: bool = True,
+    ) -> None:
         super().__init__()
         self.image_size = image_size
         self.backbone = backbone
-        self.extractor = FeatureExtractor(backbone)
-        self.features = nn.Buffer(features.to(next(backbone.parameters()).device))
+        self.extractor = FeatureExtractor(backbone, padding_counts)
+        device = next(backbone.parameters()).device
+        self.features = nn.Buffer(features.to(device))
+        self.squares = nn.Buffer(self.features.square().sum(1), persistent=False)
+        self.origins = nn.Buffer(torch.empty(0) if origins is None else origins.to(device), persistent=False)
 
     @classmethod
     def fit(
@@ -51,21 +64,24 @@ class PatchCore(HeatMethod):
         """Remember features of good views, levels [N, h, w, 3]."""
         rng = generator(seed, Purpose.CORE_SET)
         share = max(CANDIDATES // len(views), 1)
-        extractor, candidates = FeatureExtractor(backbone), []
+        extractor, candidates, origins = FeatureExtractor(backbone), [], []
         device = next(backbone.parameters()).device
         for number, view in enumerate(views, start=1):
             with torch.inference_mode():
                 levels = torch.from_numpy(view).to(device).permute(2, 0, 1)[None].float()
                 found = extractor(levels)[0].flatten(1).T.cpu()
             candidates.append(found[rng.permutation(len(found))[:share]])
+            origins.append(torch.full((len(candidates[-1]),), number - 1))
             progress("extracting features", number, len(views))
-        return cls(backbone, choose_core_set(torch.cat(candidates), CORE_SET, rng, progress), image_size)
+        features = torch.cat(candidates)
+        chosen = choose_core_set(features, CORE_SET, rng, progress)
+        return cls(backbone, features[chosen], image_size, torch.cat(origins)[chosen])
 
     def heat(self, view: Tensor) -> Tensor:
         """The distance of each place of a view, float32 [1, 3, h, w], to the nearest good feature: [1, 1, h, w]."""
         maps = self.extractor(view)
         found = maps[0].flatten(1).T
-        squared = found.square().sum(1) + (self.features.square().sum(1) - 2 * found @ self.features.T).amin(1)
+        squared = found.square().sum(1) + (self.squares - 2 * found @ self.features.T).amin(1)
         distances = squared.clamp(min=0).sqrt().view(1, 1, *maps.shape[2:])
         return F.interpolate(distances, view.shape[2:], mode="bilinear", align_corners=False)
 
@@ -80,15 +96,20 @@ class PatchCore(HeatMethod):
         return copy
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor], backbone_name: str, image_size: int) -> PatchCore:
-        """The inverse of ``state``; raises ``InputError`` if it is not one of the backbone."""
+    def from_state(
+        cls, state: dict[str, Tensor], backbone_name: str, image_size: int, former: bool = False
+    ) -> PatchCore:
+        """The inverse of ``state``; raises ``InputError`` if it is not one of the backbone.
+
+        ``former`` checkpoints, of format 3 or before, hold features of neighbourhoods in which padding did not count.
+        """
         backbone = _create(backbone_name)
         weights = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name != FEATURES}
         expected = {name: tensor.shape for name, tensor in backbone.state_dict().items()}
         if FEATURES not in state or {name: tensor.shape for name, tensor in weights.items()} != expected:
             raise InputError(f"does not hold the weights of the backbone {backbone_name!r} that it names")
         backbone.load_state_dict(weights)
-        return cls(backbone.to(default_device()).eval(), state[FEATURES], image_size)
+        return cls(backbone.to(default_device()).eval(), state[FEATURES], image_size, padding_counts=not former)
 
 
 class FeatureExtractor(nn.Module):
@@ -97,8 +118,9 @@ class FeatureExtractor(nn.Module):
     The backbone is a copy whose branches and batch norms are folded into its convolutions.
     """
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, padding_counts: bool = True) -> None:
         super().__init__()
+        self.padding_counts = padding_counts
         self.backbone = reparameterize_model(backbone).eval()
         config = cast(Any, backbone).pretrained_cfg
         device = next(backbone.parameters()).device
@@ -109,7 +131,7 @@ class FeatureExtractor(nn.Module):
     def forward(self, view: Tensor) -> Tensor:
         """A view, float32 [1, 3, h, w], to features [1, C, H, W]."""
         maps = self.backbone((view / 255 - self.mean) / self.std)
-        maps = [F.avg_pool2d(level, 3, stride=1, padding=1, count_include_pad=False) for level in maps]
+        maps = [F.avg_pool2d(level, 3, stride=1, padding=1, count_include_pad=self.padding_counts) for level in maps]
         size = maps[0].shape[2:]
         maps = [F.interpolate(level, size, mode="bilinear", align_corners=False) for level in maps]
         return torch.cat(maps, dim=1).float()
@@ -183,19 +205,34 @@ def _packaged_weights() -> dict[str, Tensor]:
 
 
 def choose_core_set(features: Tensor, count: int, rng: np.random.Generator, progress: Progress = silent) -> Tensor:
-    """Features [count, C] of those given [N, C] that leave no other one far away, chosen greedily.
+    """Choose features that leave no other one far away, greedily.
 
     Each next one is that farthest from all chosen so far (k-centre), in a random projection to ``PROJECTED``
     dimensions.
+
+    Args:
+        features: float32 [N, C].
+        count: How many to choose.
+        rng: Draws the projection and the first one.
+        progress: Told of each choice.
+
+    Returns:
+        Indices, int64 [count], or of all features where there are no more.
     """
     if len(features) <= count:
-        return features
+        return torch.arange(len(features))
     projection = torch.from_numpy(rng.normal(size=(features.shape[1], PROJECTED)).astype(np.float32))
     points = features @ projection
-    chosen = [int(rng.integers(len(points)))]
-    distances = torch.full((len(points),), torch.inf)
+    points -= points.mean(0)  # so that little cancels in the squared distances
+    squares = points.square().sum(1)
+    chosen = [int(rng.integers(len(features)))]
+    nearest = torch.full_like(squares, torch.inf)
+    distances = torch.empty_like(squares)  # written again in every step: a new one would be all page faults
     for number in range(1, count):
-        distances = torch.minimum(distances, (points - points[chosen[-1]]).square().sum(1))
-        chosen.append(int(distances.argmax()))
+        last = points[chosen[-1]]
+        torch.mv(points, last, out=distances)
+        distances.mul_(-2).add_(squares).add_(squares[chosen[-1]])
+        torch.minimum(nearest, distances, out=nearest)
+        chosen.append(int(nearest.argmax()))
         progress("choosing features", number + 1, count)
-    return features[chosen]
+    return torch.tensor(chosen)

@@ -20,24 +20,35 @@ from sw_models.errors import InputError
 
 REFERENCE = "reference"  # the tensor in a checkpoint that is no weight
 IN_CHANNELS = 6  # the image and its difference from the reference
+LEAST = 1e-37  # probability of being good; float32 holds no much smaller ones
 
 
 class UNetMethod(HeatMethod):
     """A network, [B, 6, h, w] to logits, and the reference, levels [h, w, 3] of type uint8 or float32."""
 
-    def __init__(self, model: nn.Module, reference: np.ndarray, image_size: int) -> None:
+    def __init__(self, model: nn.Module, reference: np.ndarray, image_size: int, saturating: bool = False) -> None:
         super().__init__()
         self.image_size = image_size
+        self.saturating = saturating
         self.model = model.eval()
         self.folded = reparameterize_model(model).to(memory_format=torch.channels_last)  # what runs
         device = next(model.parameters()).device
         self.reference = nn.Buffer(torch.from_numpy(reference).to(device))
 
     def heat(self, view: Tensor) -> Tensor:
-        """The probability of being defective at each place of a view, float32 [1, 3, h, w]: [1, 1, h, w]."""
+        """The probability of being good at each place of a view, float32 [1, 3, h, w]: [1, 1, h, w]."""
         reference = self.reference.permute(2, 0, 1)[None] / 255
         logits = self.folded(network_input(view / 255, reference))
-        return torch.sigmoid(F.interpolate(logits.float(), view.shape[2:], mode="bilinear", align_corners=False))
+        return torch.sigmoid(-F.interpolate(logits.float(), view.shape[2:], mode="bilinear", align_corners=False))
+
+    def smoothed_heat(self, view: Tensor) -> Tensor:
+        """The surprise, in nats, at being told that a place is good: minus the logarithm of its smoothed probability.
+
+        It ranks places as the probability of being defective does, which ``saturating`` gives as former checkpoints
+        did; but of that all that is surely defective has the same, 1, and no threshold lies among those.
+        """
+        good = super().smoothed_heat(view)
+        return 1 - good if self.saturating else -good.clamp(LEAST, 1).log()
 
     def state(self) -> dict[str, Tensor]:
         """The weights and the reference."""
@@ -50,7 +61,7 @@ class UNetMethod(HeatMethod):
         return copy
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor], model_name: str, image_size: int) -> UNetMethod:
+    def from_state(cls, state: dict[str, Tensor], model_name: str, image_size: int, former: bool = False) -> UNetMethod:
         """The inverse of ``state``; raises ``InputError`` if it is not one of the model."""
         model = create_model(model_name, IN_CHANNELS)
         weights = {name.removeprefix("model."): tensor for name, tensor in state.items() if name != REFERENCE}
@@ -59,7 +70,7 @@ class UNetMethod(HeatMethod):
             raise InputError(f"does not hold the weights of the model {model_name!r} that it names")
         model.load_state_dict(weights)
         model = model.to(default_device()).to(memory_format=torch.channels_last)
-        return cls(model, state[REFERENCE].numpy(), image_size)
+        return cls(model, state[REFERENCE].numpy(), image_size, saturating=former)
 
 
 def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:

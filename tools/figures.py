@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -34,18 +35,16 @@ def draw_stripes(out: Path) -> None:
     weight = torch.randn(17, 1, 3, 3, generator=torch.Generator().manual_seed(0))
     stripes = assemble_stripes(weight, table)
     strongest = float(max(part.abs().max() for part in (stripes.horizontal, stripes.vertical)))
-    colors = {"cmap": "RdBu_r", "vmin": -strongest, "vmax": strongest}
+    colors: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -strongest, "vmax": strongest}
 
     figure = plt.figure(figsize=(9, 6.2), layout="constrained")
-    axes = figure.subplot_mosaic(
-        [
-            ["kernels"] * 4,
-            ["horizontal"] * 3 + ["vertical"],
-            ["stripe"] * 3 + ["vertical"],
-            ["square"] * 3 + ["vertical"],
-        ],
-        height_ratios=[0.6, 1.5, 0.8, 0.8],
-    )
+    places: list[Any] = [
+        ["kernels"] * 4,
+        ["horizontal"] * 3 + ["vertical"],
+        ["stripe"] * 3 + ["vertical"],
+        ["square"] * 3 + ["vertical"],
+    ]
+    axes: dict[str, Any] = figure.subplot_mosaic(places, height_ratios=[0.6, 1.5, 0.8, 0.8])
     gap = np.full((3, 1), np.nan)
     row = np.concatenate([part for slot in weight[:, 0] for part in (slot.numpy(), gap)][:-1], axis=1)
     axes["kernels"].imshow(row, **colors)

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -73,7 +74,7 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def growth(readings: list[float]) -> float:
+def growth(readings: Sequence[float]) -> float:
     """Return by how many bytes the last tenth lies above the second one, in the median."""
     tenth = len(readings) // 10
     if tenth == 0:
@@ -81,13 +82,13 @@ def growth(readings: list[float]) -> float:
     return statistics.median(readings[-tenth:]) - statistics.median(readings[tenth : 2 * tenth])
 
 
-def grows(readings: list[float]) -> bool:
+def grows(readings: Sequence[float]) -> bool:
     """Return whether that is more than the allocator's own ups and downs."""
     tenth = len(readings) // 10
     return growth(readings) > max(SLACK, SHARE * statistics.median(readings[tenth : 2 * tenth]))
 
 
-def draw(memory: dict[str, list[float]], steps: int, picture: Path) -> None:
+def draw(memory: Mapping[str, Sequence[float]], steps: int, picture: Path) -> None:
     """Draw the memory of every task from the start to the end of its training."""
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
     for program, readings in memory.items():

@@ -57,10 +57,10 @@ class DilatedReparamConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of the normalised maps, ``[B, C, H, W]`` as ``x``."""
-        dense, *dilated = self.branches
-        y = dense(x)
-        for branch in dilated:
-            y = y + branch(x)
+        y = self.branches[0](x)
+        for number, branch in enumerate(self.branches):
+            if number > 0:
+                y = y + branch(x)
         return y
 
     @torch.no_grad()

@@ -82,12 +82,11 @@ class DilatedReparamConv2d(nn.Module):
 class ResponseNorm(nn.Module):
     """Global response normalisation of channels-last maps ``[B, H, W, C]``; without ``bias`` once deployed."""
 
-    eps = 1e-6
-
     def __init__(
         self, channels: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
+        self.eps = 1e-6
         self.weight = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
         self.bias: nn.Parameter | None = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
         self.reset_parameters()

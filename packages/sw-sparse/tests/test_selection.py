@@ -30,3 +30,15 @@ def test_best_takes_from_the_candidates_only(size, dtype, data):
     left = among & ~selected
     if count and left.any():
         assert scores[selected].min() >= scores[left].max()
+
+
+@given(st.integers(2, 4), st.integers(2, 20), st.data())
+def test_among_equal_scores_those_that_come_first_are_taken(blocks, size, data):
+    scores = torch.tensor(
+        data.draw(st.lists(st.lists(st.sampled_from([-torch.inf, 0.0, 1.0, torch.inf]), min_size=size, max_size=size),
+                           min_size=blocks, max_size=blocks))
+    )  # fmt: skip
+    counts = torch.tensor(data.draw(st.lists(st.integers(0, size), min_size=blocks, max_size=blocks)))
+    for row, count, chosen in zip(scores.tolist(), counts.tolist(), best_per_block(scores, counts), strict=True):
+        wanted = sorted(range(size), key=lambda place: (-row[place], place))[:count]
+        assert sorted(wanted) == chosen.nonzero().flatten().tolist()

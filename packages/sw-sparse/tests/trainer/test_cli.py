@@ -1,5 +1,8 @@
 import json
 import os
+import resource
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -45,6 +48,21 @@ def test_help_names_every_option():
     text = call("train", "--help").stdout
     for option in Recipe.__dataclass_fields__:
         assert f"--{option.replace('_', '-')}"[:20] in text
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_no_half_written_file(tmp_path):
+    """A limit on the size of files stands for it: writing fails in the same call, with another number."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    command = [sys.executable, "-m", "sw_sparse.trainer.cli", "train", *TINY, "--output", str(tmp_path / "run")]
+    result = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.splitlines()[-1].startswith("sw-sparse: ")
+    assert "File too large" in result.stderr.splitlines()[-1]
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(tmp_path.rglob("*.writing"))
 
 
 class Evil:

@@ -91,10 +91,16 @@ def test_the_gradient_of_roi_align_is_the_transpose_of_it():
 
 
 def test_what_has_no_stand_in_says_so_when_it_is_called():
-    with pytest.raises(NotImplementedError, match=r"softnms has no stand-in, a compiled mmcv"):
-        mmcv_ops.soft_nms(torch.zeros(1, 4), torch.zeros(1))
+    with pytest.raises(NotImplementedError, match=r"min_area_polygons has no stand-in, a compiled mmcv"):
+        mmcv_ops.min_area_polygons(torch.zeros(1, 18))
     with pytest.raises(NotImplementedError, match="pool_mode='max'"):
         mmcv_ops.RoIAlign(2, pool_mode="max")(torch.zeros(1, 1, 4, 4), torch.zeros(1, 5))
+
+
+def test_it_has_no_names_that_mmcv_does_not_know():
+    module = sys.modules["mmcv._ext"]
+    assert not hasattr(module, "anything")
+    assert hasattr(module, "nms_rotated")
 
 
 def test_the_stand_in_is_a_module_like_any_other():

@@ -1,7 +1,7 @@
 """A stand-in for MMCV's compiled module, so that no compiler is needed to install a detector.
 
-``mmcv-lite`` comes without ``mmcv._ext``, which MMDetection and MMSegmentation want at import. Of its functions
-detectors of boxes and masks call three, and torchvision has all of them, for CPU and CUDA.
+``mmcv-lite`` comes without ``mmcv._ext``, which MMDetection and MMSegmentation want at import. Detectors of boxes and
+masks call three of its functions; others are in :mod:`.operators`. What has no stand-in raises by name when called.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 import torch
 import torchvision
 from torch import Tensor
+
+from sw_models.openmmlab.operators import OPERATORS, WANTED
 
 NAME = "mmcv._ext"
 
@@ -99,15 +101,17 @@ def _absent(function: str) -> Callable[..., NoReturn]:
 
 
 class _StandIn(ModuleType):
-    """The module: three functions that work, and an error for every other name once it is called."""
+    """The module: functions that work, and an error for every other that MMCV knows once it is called."""
 
     nms = staticmethod(nms)
     roi_align_forward = staticmethod(roi_align_forward)
     roi_align_backward = staticmethod(roi_align_backward)
 
-    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
-        if name.startswith("__"):
-            raise AttributeError(name)
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name in OPERATORS:
+            return OPERATORS[name]
+        if name not in WANTED:
+            raise AttributeError(f"module {NAME!r} has no attribute {name!r}")
         return _absent(name)
 
 

@@ -41,6 +41,19 @@ SMALL = (
 )
 
 
+SMALL_RTMDET = (
+    *(option for option in SMALL if ".backbone." in option or option.startswith("train")),
+    "model.neck.in_channels=[8, 16, 32]",
+    "model.neck.out_channels=8",
+    "model.bbox_head.in_channels=8",
+    "model.bbox_head.feat_channels=8",
+    "train_dataloader.num_workers=0",
+    "train_dataloader.persistent_workers=False",
+    "val_dataloader.num_workers=0",
+    "val_dataloader.persistent_workers=False",
+)
+
+
 def options(*more: str) -> list[str]:
     """Return the command line's options for the small detector, and more."""
     return [part for option in (*SMALL, *more) for part in ("--cfg-options", option)]

@@ -17,7 +17,8 @@ from sw_det import registration  # noqa: F401 - first of all
 from sw_det.annotations import left_out_sentences, read_annotations
 from sw_det.check import check
 from sw_det.coco import BoxAndMaskMetric, QuietCocoDataset
-from sw_det.dataset import config_for, find_split, look_at_folder
+from sw_det.dataset import config_for, look_at_folder
+from sw_det.folders import find_split
 from sw_det.masks import mask_problem, run_lengths
 from sw_models.errors import InputError
 
@@ -118,7 +119,7 @@ def test_boxes_alone_are_recognized_and_said(
     tmp_path: Path, segmentation: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_coco(tmp_path, every(segmentation=segmentation), every(segmentation=segmentation))
-    assert config_for(data) == "faster_rcnn_nano"
+    assert config_for(data, {}) == "faster_rcnn_nano"
     assert capsys.readouterr().err == "boxes only: training faster_rcnn_nano\n"
     assert "train: boxes only" in look_at_folder(data, {}).report.notes
 
@@ -126,9 +127,13 @@ def test_boxes_alone_are_recognized_and_said(
 def test_masks_for_some_are_boxes_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = first()
     del content["annotations"][0]["segmentation"]
-    assert config_for(write_coco(tmp_path / "some", content)) == "faster_rcnn_nano"
+    assert config_for(write_coco(tmp_path / "some", content), {}) == "faster_rcnn_nano"
     assert "masks for 1 of 2 objects, so boxes only" in capsys.readouterr().err
-    assert config_for(write_coco(tmp_path / "all")) == "mask_rcnn_nano"
+    everything = write_coco(tmp_path / "all")
+    assert config_for(everything, {}) == "mask_rcnn_nano"
+    assert "masks for all objects: training mask_rcnn_nano" in capsys.readouterr().err
+    assert config_for(everything, {"masks": "off"}) == "faster_rcnn_nano"
+    assert "without masks, as requested" in capsys.readouterr().err
 
 
 def test_boxes_train_and_predict_without_masks_and_masks_are_not_made_up(run: Run, tmp_path: Path) -> None:

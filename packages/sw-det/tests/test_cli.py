@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import annotations, options, write_coco
+from sw_sparse.openmmlab.run_config import read_data
+
+from conftest import SMALL_RTMDET, annotations, options, write_coco
 
 Run = Callable[..., tuple[int, Any, str]]
 
@@ -37,11 +40,17 @@ def test_from_training_to_pictures(run: Run, few: Path, tmp_path: Path) -> None:
         assert picture.size == (160, 160)
 
 
-def test_two_processes_train_one_model(tmp_path: Path, few: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        ("mask_rcnn_nano_shapes", options("train_cfg.max_epochs=1")),
+        ("rtmdet_nano", ["--cfg-options", *SMALL_RTMDET, "train_cfg.max_epochs=1"]),
+    ],
+)
+def test_two_processes_train_one_model(tmp_path: Path, few: Path, name: str, small: list[str]) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
-    command += ["sw_det.cli", "train", "mask_rcnn_nano_shapes", "--data", str(few), "--out", "both"]
+    command += ["sw_det.cli", "train", name, "--data", str(few), "--out", "both", *small]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command += options("train_cfg.max_epochs=1")
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "both/epoch_1.pth").is_file()
@@ -138,6 +147,38 @@ def test_a_printed_configuration_can_be_trained_by_mmdetection(run: Run, tmp_pat
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "work/epoch_1.pth").is_file()
+
+
+@pytest.mark.slow
+def test_mmdetections_own_test_program_runs(run: Run, tmp_path: Path, few: Path) -> None:
+    """It wants MMCV's compiled module before it reads the configuration."""
+    import mmdet
+
+    program = Path(mmdet.__file__).parent / ".mim/tools/test.py"
+    status, made, error = run(
+        "train", "mask_rcnn_nano_shapes", "--data", few, *options("train_cfg.max_epochs=1"), "--json"
+    )
+    assert status == 0, error
+    (tmp_path / "mine.json").write_text(json.dumps(read_data(Path(made["folder"], "config.yaml"))))
+    command = [sys.executable, "-m", "sw_det.mm", str(program), "mine.json", made["checkpoint"], "--work-dir", "tested"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "bbox/mAP" in done.stdout + done.stderr
+
+
+def test_what_is_no_program_is_refused_in_a_line(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "sw_det.mm", "absent.py"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "got absent.py, want a program of MMDetection's" in done.stderr
+
+
+def test_nothing_is_printed_twice_where_nothing_is_found(run: Run, tmp_path: Path) -> None:
+    data = write_coco(tmp_path / "data")
+    command = ("train", "mask_rcnn_nano_shapes", "--data", data, *options("train_cfg.max_epochs=1"))
+    status, _, error = run(*command, "--cfg-options", "model.test_cfg.rcnn.score_thr=1.0")
+    assert status == 0, error
+    assert "ERROR" not in error
+    assert "empty" not in error
 
 
 def test_nothing_of_segmentation_is_imported() -> None:

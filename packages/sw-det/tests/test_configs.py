@@ -20,7 +20,8 @@ LAYER_IDS = json.loads((Path(__file__).parent / "data/layer_ids.json").read_text
 
 def test_the_models_that_the_readme_names_are_there() -> None:
     nano = [f"{name}{data}" for name in ("mask_rcnn_nano", "rtmdet_ins_nano") for data in ("", "_shapes")]
-    assert ["cascade_mask_rcnn_small", "cascade_mask_rcnn_tiny", "faster_rcnn_nano", *nano] == NAMES
+    cascades = [f"cascade_{name}_{size}" for name in ("mask_rcnn", "rcnn") for size in ("small", "tiny")]
+    assert sorted([*cascades, "faster_rcnn_nano", "rtmdet_nano", "rtmdet_tiny", *nano]) == NAMES
 
 
 @pytest.mark.parametrize("name", ["mask_rcnn_nano", pytest.param("rtmdet_ins_nano", marks=pytest.mark.slow)])
@@ -39,6 +40,33 @@ def test_a_detector_learns_from_a_batch_and_answers(name: str, sample: Path) -> 
         found = detector.test_step(batch)[0].pred_instances
     assert found.bboxes.shape == (len(found), 4)
     assert found.masks.shape == (len(found), 160, 160)
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn_nano", "rtmdet_nano"])
+def test_a_detector_of_boxes_learns_from_a_batch_and_answers(name: str, sample: Path) -> None:
+    cfg = load(name)
+    adapt_to_data(cfg, sample)
+    batch = first_batch(cfg, 2)
+    detector = build_for(cfg)
+    losses = loss(detector, batch)
+    losses.backward()
+    assert torch.isfinite(losses)
+    assert not [name for name, p in detector.named_parameters() if p.grad is None]
+    detector.eval()
+    with torch.no_grad():
+        found = detector.test_step(batch)[0].pred_instances
+    assert found.bboxes.shape == (len(found), 4)
+    assert "masks" not in found
+
+
+@pytest.mark.parametrize(
+    "name", ["cascade_rcnn_tiny", "cascade_rcnn_small", "faster_rcnn_nano", "rtmdet_nano", "rtmdet_tiny"]
+)
+def test_detectors_of_boxes_neither_read_nor_measure_masks(name: str) -> None:
+    cfg = load(name)
+    assert "with_mask=True" not in str(cfg.train_dataloader) + str(cfg.val_dataloader) + str(cfg.test_dataloader)
+    assert cfg.val_evaluator.metric == cfg.test_evaluator.metric == ["bbox"]
+    assert not cfg.model.get("roi_head", {}).get("mask_head")
 
 
 @pytest.mark.parametrize("name", ["cascade_mask_rcnn_tiny", "cascade_mask_rcnn_small"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, ClassVar
@@ -170,3 +171,93 @@ def test_a_video_is_seen_frame_by_frame(tmp_path: Path, out: Path) -> None:
     assert [Path(r["picture"]).name for r in records] == ["000000.png", "000001.png", "000002.png"]
     assert [i["frame"] for i in json.loads((out / "predictions.json").read_text())["images"]] == [0, 1, 2]
     assert [found.image.mean() // 100 for found in Detector(model=Model())(tmp_path / "film.avi")] == [0, 1, 2]
+
+
+class Blobs:
+    """Sees every white region as an object; of those at the edge it is less sure."""
+
+    dataset_meta: ClassVar[dict[str, Any]] = {"classes": ("blob",)}
+
+    def __init__(self) -> None:
+        from mmengine.config import Config
+
+        steps = [{"type": "LoadImageFromFile"}, {"type": "mmdet.PackDetInputs", "meta_keys": ("ori_shape",)}]
+        self.cfg = Config({"test_dataloader": {"dataset": {"pipeline": steps}}})
+        self.largest = 0  # pixels of an image that was seen
+
+    def test_step(self, batch: Any) -> Any:
+        from mmdet.structures import DetDataSample
+        from mmengine.structures import InstanceData
+
+        seen = batch["inputs"][0][0].numpy() > 127
+        height, width = seen.shape
+        self.largest = max(self.largest, seen.size)
+        count, regions, stats, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8), connectivity=4)
+        corners = [(x, y, x + w, y + h) for x, y, w, h, _ in stats[1:].tolist()]
+        cut = [x1 == 0 or y1 == 0 or x2 == width or y2 == height for x1, y1, x2, y2 in corners]
+        found = DetDataSample()
+        found.pred_instances = InstanceData(
+            bboxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
+            labels=torch.zeros(count - 1, dtype=torch.int64),
+            scores=torch.tensor([0.5 if at_edge else 0.9 for at_edge in cut]) * (1 - 1e-6 * (200_000 - seen.size)),
+            masks=torch.stack([torch.from_numpy(regions == i) for i in range(1, count)])
+            if count > 1
+            else torch.zeros(0, height, width, dtype=torch.bool),
+        )
+        return [found]
+
+
+def test_small_and_large_objects_of_a_large_image_are_seen_once_in_tiles() -> None:
+    generator = np.random.default_rng(0)
+    image = np.zeros((300, 520, 3), dtype=np.uint8)
+    wanted = []
+    for row in range(6):
+        for column in range(7):
+            x, y = 40 * column + int(generator.integers(5, 18)), 48 * row + int(generator.integers(5, 24))
+            wanted.append((x, y, x + 18, y + 18))
+    wanted.append((320, 40, 500, 260))  # wider than a tile
+    for x1, y1, x2, y2 in wanted:
+        image[y1:y2, x1:x2] = 255
+    model = Blobs()
+    found = Detector(model=model, tile=128)(image)
+    assert model.largest <= 256 * 256
+    assert found.masks is not None
+    assert len(found) == len(wanted)
+    for box, mask in zip(found.boxes.tolist(), found.masks.numpy(), strict=True):
+        nearest = min(wanted, key=lambda one: sum(abs(a - b) for a, b in zip(one, box, strict=True)))
+        wanted.remove(nearest)
+        assert box == pytest.approx(nearest, abs=3)
+        inside = np.zeros_like(mask)
+        inside[nearest[1] : nearest[3], nearest[0] : nearest[2]] = True
+        assert (mask & inside).sum() / (mask | inside).sum() > 0.8
+    assert len(Detector(model=Blobs(), tile=1024)(image)) == len(found)  # an image that is smaller is seen whole
+
+
+def test_bad_tiles_and_thresholds_are_refused() -> None:
+    with pytest.raises(InputError, match="tile: got 5, want 64 pixels or more"):
+        Detector(model=Model(), tile=5)
+    with pytest.raises(InputError, match="threshold: got 1.5, want a score from 0 to 1"):
+        Detector(model=Model(), threshold=1.5)
+
+
+def test_lines_and_letters_grow_with_the_image() -> None:
+    """A box's edge is about as wide a part of a large image as of a small one."""
+    shares = []
+    for height, width in ((480, 640), (3000, 4000)):
+        found = Detector(model=Model(masks=False))(np.zeros((height, width, 3), dtype=np.uint8))
+        whole = dataclasses.replace(found, boxes=torch.tensor([[width / 4, height / 2, width * 3 / 4, height - 9.0]]))
+        column = np.asarray(whole.draw())[:, width * 11 // 16].max(axis=1)
+        shares.append(int((column > 0).sum()) / height)
+    assert shares[1] > 0.6 * shares[0] > 0
+
+
+def test_detections_become_supervisions(images: Path) -> None:
+    supervision = pytest.importorskip("supervision")
+    for masks in (True, False):
+        found = Detector(model=Model(masks))(images / "wide.png").to_supervision()
+        assert isinstance(found, supervision.Detections)
+        assert found.xyxy.tolist() == [[8, 4, 18, 24]]
+        assert found.class_id.tolist() == [1]
+        assert found.data["class_name"].tolist() == ["nut"]
+        assert found.confidence.tolist() == pytest.approx([0.9])
+        assert (found.mask is not None) == masks

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sw_det.annotations import read_annotations
-from sw_det.dataset import find_split
+from sw_det.folders import find_split
 from sw_det.sample import SIZE, SPLITS, write_sample
 
 

@@ -70,3 +70,58 @@ def test_files_are_written_for_each_image_and_none_over_another(images, tmp_path
         assert picture[0, 39, 1] > picture[0, 39, 0]
     assert json.loads((tmp_path / "out/predictions.json").read_text())["images"] == records[:2]
     assert Path(records[0]["image"]) == images / "a.png"
+
+
+class Pixels(Model):
+    """Sees a pixel's own class where it is, and none near the edge of what it is shown."""
+
+    def test_step(self, batch):
+        from mmengine.structures import PixelData
+        from mmseg.structures import SegDataSample
+
+        (inputs,) = batch["inputs"]
+        labels = torch.full((1, *inputs.shape[1:]), 2)
+        labels[0, 4:-4, 4:-4] = inputs[0, 4:-4, 4:-4] > 127
+        found = SegDataSample()
+        found.pred_sem_seg = PixelData(data=labels)
+        return [found]
+
+
+def test_large_images_are_seen_in_tiles():
+    image = np.random.default_rng(0).integers(0, 2, (150, 300, 3), dtype=np.uint8) * 255
+    image[..., 1:] = image[..., :1]
+    labels = Segmenter(model=Pixels(), tile=80)(image).labels.numpy()
+    assert (labels[4:-4, 4:-4] == image[4:-4, 4:-4, 0] // 255).all()  # no tile's own edge is taken
+    assert (labels[:4] == 2).all()
+
+
+def test_segmentations_in_other_forms(images):
+    found = Segmenter(model=Model())(images / "a.png")
+    first, second = found.to_coco(image_id=7, first_id=3)
+    assert (first["id"], first["image_id"], first["category_id"]) == (3, 7, 1)
+    assert first["bbox"] == [0, 0, 10, 20]
+    assert second["bbox"] == [10, 0, 30, 20]
+    for annotation, label in ((first, 0), (second, 1)):
+        counts = annotation["segmentation"]["counts"]
+        mask = np.repeat(np.arange(len(counts)) % 2, counts).reshape(40, 20).T
+        assert (mask == (found.labels.numpy() == label)).all()
+        assert annotation["area"] == mask.sum()
+
+
+def test_segmentations_become_supervisions(images):
+    supervision = pytest.importorskip("supervision")
+    found = Segmenter(model=Model())(images / "a.png").to_supervision()
+    assert isinstance(found, supervision.Detections)
+    assert found.data["class_name"].tolist() == ["left", "right"]
+    assert found.mask.shape == (2, 20, 40)
+    assert found.xyxy.tolist() == [[0, 0, 10, 20], [10, 0, 40, 20]]
+
+
+def test_label_maps_are_numbered_as_the_data_were(images, tmp_path):
+    model = Model()
+    model.dataset_meta = {**Model.dataset_meta, "values": [0, 255, 7]}
+    (tmp_path / "out").mkdir()
+    (record, *_) = predict(model, find_sources([str(images / "a.png")]), tmp_path / "out")
+    with Image.open(record["labels"]) as label_map:
+        assert set(np.unique(np.asarray(label_map))) == {0, 255}
+        assert label_map.convert("RGB").getpixel((39, 0)) == (0, 255, 0)

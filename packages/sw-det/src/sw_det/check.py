@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as rle
 
 from sw_det.dataset import CocoFolder, look_at_folder
+from sw_det.formats import prepare
 from sw_models.images import MAX_PIXELS
 from sw_models.sources import read_image
 from sw_sparse.openmmlab.data_report import DataReport, cell_scale, contact_sheet, spread_out
@@ -19,16 +21,21 @@ _SHOWN = 18  # images of each split
 
 
 def check(data: Path, options: Mapping[str, Any]) -> tuple[DataReport, Callable[[], Image.Image]]:
-    """Return what is in a COCO folder, and a function that draws some of it.
+    """Return what is in a data folder, and a function that draws some of it.
 
     Raises:
         InputError: there is no such folder, or an annotation file is malformed.
     """
-    folder = look_at_folder(data, options)
+    converted = TemporaryDirectory()
+    folder = look_at_folder(prepare(data, Path(converted.name), options), options)
     max_pixels = options.get("max_pixels", MAX_PIXELS)
-    return folder.report, lambda: contact_sheet(
-        _cells(folder, max_pixels), f"{data.name}: images as they are trained on"
-    )
+    title = f"{data.name}: images as they are trained on"
+
+    def draw() -> Image.Image:
+        with converted:
+            return contact_sheet(_cells(folder, max_pixels), title)
+
+    return folder.report, draw
 
 
 def _cells(folder: CocoFolder, max_pixels: int) -> Iterator[tuple[str, Image.Image]]:

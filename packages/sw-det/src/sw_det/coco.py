@@ -89,8 +89,10 @@ class BoxAndMaskMetric(CocoMetric):
         try:
             for kind in wanted:
                 self.metrics = [kind]  # both kinds would name the classes alike
-                with redirect_stdout(io.StringIO()):
-                    found = super().compute_metrics(results) or {"mAP": 0.0, "mAP_50": 0.0}  # nothing was detected
+                found = {"mAP": 0.0, "mAP_50": 0.0}
+                if any(len(seen["labels"]) for _, seen in results):  # or else MMDetection logs an error for each kind
+                    with redirect_stdout(io.StringIO()):
+                        found = super().compute_metrics(results)
                 for name, value in found.items():
                     measured[f"{kind}/{name.removeprefix(f'{kind}_').removesuffix('_precision')}"] = float(value)
                 if not self._coco_api.getAnnIds(iscrowd=False):

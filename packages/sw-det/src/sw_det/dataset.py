@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sw_det.annotations import Annotations, left_out_sentences, read_annotations, without_masks
+from sw_det.folders import Split, find_split, image_folder
+from sw_det.formats import prepare
 from sw_models.errors import InputError
 from sw_models.images import MAX_PIXELS, ImageFacts, look_at_images, some
 from sw_sparse.openmmlab.data_report import DataReport, progress_bar, say, turned, undecodable
@@ -17,23 +19,8 @@ from sw_sparse.openmmlab.data_report import DataReport, progress_bar, say, turne
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-# What splits are called: by COCO, Roboflow, ultralytics, CVAT and others.
-_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
 _LOADERS = {"train_dataloader": "train", "val_dataloader": "val", "test_dataloader": "val"}
-BOXES_CONFIG = "faster_rcnn_nano"  # for data without masks
-
-
-@dataclass(frozen=True)
-class Split:
-    """One annotation file of a COCO folder, and its images.
-
-    Attributes:
-        annotations: the JSON file.
-        images: the folder that its ``file_name`` entries start from.
-    """
-
-    annotations: Path
-    images: Path
+MASKS_CONFIG, BOXES_CONFIG = "mask_rcnn_nano", "faster_rcnn_nano"  # for data with masks, and without
 
 
 @dataclass(frozen=True)
@@ -41,8 +28,8 @@ class CocoFolder:
     """A COCO folder that was looked at, whole.
 
     Attributes:
-        splits: "train" and "val".
-        annotations: of both, without what cannot be used.
+        splits: "train", "val", and "test" if there is one that can be used.
+        annotations: of each, without what cannot be used.
         report: what was found; nothing is refused yet.
     """
 
@@ -53,31 +40,11 @@ class CocoFolder:
     @property
     def lacks_masks(self) -> bool:
         """Whether any object has no mask, so that boxes are all there is to learn."""
-        return any(split.objects > split.masks for split in self.annotations.values())
-
-
-def find_split(data: Path, name: str) -> Split:
-    """Return the split ``name``, "train" or "val", of the COCO folder ``data``, wherever it usually lies.
-
-    Raises:
-        InputError: there is no such folder or file, or there are several that fit.
-    """
-    if not data.is_dir():
-        raise InputError(f"--data: no folder {data}")
-    for found in _annotation_files(data, name):
-        if len(found) > 1:
-            among = ", ".join(str(path.relative_to(data)) for path in found)
-            raise InputError(f"--data: want one annotation file for {name} in {data}, found {among}")
-        if found:
-            return Split(found[0], data)
-    raise InputError(
-        f"--data: want one file annotations/instances_{name}*.json in {data}, found none (nor "
-        f"{name}/_annotations.coco.json, {name}/annotations.json or {name}.json)"
-    )
+        return any(self.annotations[name].objects > self.annotations[name].masks for name in ("train", "val"))
 
 
 def look_at_folder(data: Path, options: Mapping[str, Any]) -> CocoFolder:
-    """Read both annotation files of a COCO folder and decode every image.
+    """Read the annotation files of a COCO folder and decode every image.
 
     Args:
         data: the folder.
@@ -88,12 +55,19 @@ def look_at_folder(data: Path, options: Mapping[str, Any]) -> CocoFolder:
     """
     report = DataReport()
     splits, annotations = {}, {}
-    for name in _NAMES:
-        split = find_split(data, name)
-        annotations[name] = read_annotations(split.annotations, need_objects=name == "train")
-        images = [image["file_name"] for image in annotations[name].content["images"]]
-        splits[name] = Split(split.annotations, _image_folder(data, split.annotations, name, images))
+    for name in ("train", "val"):
+        splits[name], annotations[name] = _read_split(data, name)
     _compare_classes(splits, annotations)
+    try:
+        splits["test"], annotations["test"] = _read_split(data, "test")
+        _compare_classes({"train": splits["train"], "val": splits["test"]}, annotations | {"val": annotations["test"]})
+    except InputError as error:  # nothing is trained or chosen by it
+        if splits.pop("test", None):
+            del annotations["test"]
+            report.notes.append(f"test: left out ({str(error).removeprefix('--data: ')})")
+    info = annotations["train"].content.get("info")
+    if isinstance(info, dict) and "converted_from" in info:
+        report.notes += [f"{info['description']}: {note}" for note in info["notes"]]
     for name, split in splits.items():
         found = annotations[name]
         paths = {split.images / image["file_name"]: image for image in found.content["images"]}
@@ -108,15 +82,31 @@ def look_at_folder(data: Path, options: Mapping[str, Any]) -> CocoFolder:
     return CocoFolder(splits, annotations, report)
 
 
-def config_for(data: Path) -> str:
+def _read_split(data: Path, name: str) -> tuple[Split, Annotations]:
+    split = find_split(data, name)
+    found = read_annotations(split.annotations, need_objects=name == "train")
+    images = [image["file_name"] for image in found.content["images"]]
+    return Split(split.annotations, image_folder(data, split.annotations, name, images)), found
+
+
+def config_for(data: Path, options: Mapping[str, Any]) -> str:
     """Return the configuration that fits what the annotations of a folder hold; what is chosen without masks is said.
 
+    Args:
+        data: the folder, in any form.
+        options: as for :func:`sw_det.formats.prepare`, and "masks": "off" where they are not to be learned.
+
     Raises:
-        InputError: see :func:`find_split` and :func:`sw_det.annotations.read_annotations`.
+        InputError: see :func:`sw_det.formats.prepare` and :func:`sw_det.annotations.read_annotations`.
     """
-    found = read_annotations(find_split(data, "train").annotations)
+    with TemporaryDirectory() as folder:
+        found = read_annotations(find_split(prepare(data, Path(folder), options), "train").annotations)
+    if options.get("masks") == "off":
+        say(f"without masks, as requested: training {BOXES_CONFIG}")
+        return BOXES_CONFIG
     if found.objects == found.masks:
-        return "mask_rcnn_nano"
+        say(f"masks for all objects: training {MASKS_CONFIG}")
+        return MASKS_CONFIG
     say(f"{without_masks(found)}: training {BOXES_CONFIG}")
     return BOXES_CONFIG
 
@@ -130,12 +120,18 @@ def adapt_to_data(cfg: Config, data: Path) -> DataReport:
     options = cfg.get("data_options") or {}
     folder = look_at_folder(data, options)
     folder.report.want_good()
-    if folder.lacks_masks and _wants_masks([cfg[loader].dataset for loader in _LOADERS]):
+    wants_masks = _wants_masks([cfg[loader].dataset for loader in _LOADERS])
+    if options.get("masks", "auto") not in ("auto", "off"):
+        raise InputError(f"--masks: got {options['masks']}, want auto or off")
+    if options.get("masks") == "off" and wants_masks:
+        raise InputError(f"--masks: the configuration learns masks; want one without, such as {BOXES_CONFIG}")
+    if folder.lacks_masks and wants_masks:
         lacking = next(a for a in folder.annotations.values() if a.objects > a.masks)
         raise InputError(
             f"--data: {data} has {without_masks(lacking)}; want a configuration without masks, such as {BOXES_CONFIG}"
         )
     classes = folder.annotations["train"].classes
+    smallest = min(min(i["width"], i["height"]) for i in folder.annotations["train"].content["images"])
     for loader, name in _LOADERS.items():
         cfg[loader].dataset.update(
             data_root="",
@@ -143,47 +139,33 @@ def adapt_to_data(cfg: Config, data: Path) -> DataReport:
             data_prefix={"img": str(folder.splits[name].images)},
             metainfo={"classes": classes},
         )
+        if smallest < cfg[loader].dataset.get("filter_cfg", {}).get("min_size", 0):
+            cfg[loader].dataset.filter_cfg.min_size = smallest  # or else they would be passed over without a word
         if options.get("max_pixels", MAX_PIXELS) != MAX_PIXELS:
             cfg[loader].dataset.max_pixels = options["max_pixels"]
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         evaluator.ann_file = str(folder.splits["val"].annotations)
+    if "test" in folder.splits:
+        cfg.splits = {name: _place(split) for name, split in folder.splits.items()}
     _set_classes(cfg.model, len(classes))
     return folder.report
 
 
-def _annotation_files(data: Path, name: str) -> Iterator[list[Path]]:
-    """Yield annotation files for a split, place after place."""
-    names = _NAMES[name]
-    yield sorted((data / "annotations").glob(f"instances_{name}*.json"))
-    for pattern in ("instances_{}*.json", "annotations/{}*.json", "annotations/*_{}.json", "{}*.json"):
-        yield sorted({path for one in names for path in data.glob(pattern.format(one)) if path.is_file()})
-    for file in ("_annotations.coco.json", "annotations.json", "instances.json", "*.json"):
-        for pattern in (f"{{}}/{file}", f"{{}}[0-9]*/{file}", f"images/{{}}*/{file}"):
-            yield sorted({path for one in names for path in data.glob(pattern.format(one)) if path.is_file()})
+def use_split(cfg: Config, name: str) -> None:
+    """Test with another split than that which chose the checkpoint.
+
+    Raises:
+        InputError: the data have no such split.
+    """
+    splits = cfg.get("splits") or {}
+    if name not in splits:
+        raise InputError(f"--split: got {name}, the data have {', '.join(splits) or 'val alone'}")
+    cfg.test_dataloader.dataset.ann_file = cfg.test_evaluator.ann_file = splits[name]["annotations"]
+    cfg.test_dataloader.dataset.data_prefix = {"img": splits[name]["images"]}
 
 
-def _image_folder(data: Path, annotations: Path, name: str, files: list[str]) -> Path:
-    """Return the folder in which the images lie: the first of the usual ones with all of them."""
-    stem = annotations.stem.removeprefix("instances_")
-    named = dict.fromkeys((stem, *_NAMES[name], f"{name}2017"))
-    usual = [data / one for one in named] + [data / "images" / one for one in named]
-    usual += [data / one / "images" for one in named] + [annotations.parent, annotations.parent / "images"]
-    usual += [data / "images", data]
-    there = [folder for folder in dict.fromkeys(usual) if folder.is_dir()]
-    absent = {folder: _absent(folder, files) for folder in there}
-    best = min(there, key=lambda folder: len(absent[folder]))  # the first of equals
-    if absent[best]:
-        if len(absent[best]) == len(files):
-            best = there[0]
-        raise InputError(f"--data: {annotations} names {some(absent[best])}, which is not in {best}")
-    return best
-
-
-def _absent(folder: Path, files: list[str]) -> list[str]:
-    """Return the files that are not in a folder, with one listing instead of a look-up for each."""
-    with os.scandir(folder) as entries:
-        present = {entry.name for entry in entries if entry.is_file()}
-    return [file for file in files if file not in present and not (folder / file).is_file()]
+def _place(split: Split) -> dict[str, str]:
+    return {"annotations": str(split.annotations), "images": str(split.images)}
 
 
 def _compare_classes(splits: Mapping[str, Split], annotations: Mapping[str, Annotations]) -> None:
@@ -217,6 +199,9 @@ def _notes(found: Annotations) -> Iterator[str]:
         yield "no objects: average precision is not defined"
     elif absent := [name for name, count in found.objects_of.items() if not count]:
         yield f"no objects of {some(absent)}"
+    with_objects = {a["image_id"] for a in found.content["annotations"] if not a["iscrowd"]}
+    if empty := len(found.content["images"]) - len(with_objects):
+        yield f"{empty:,} images without objects, which are measured but not trained on"
     if found.mended:
         yield f"{found.mended:,} annotations had no area, which was computed"
 

@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from sw_det.coco import QuietCocoDataset
 from sw_det.masks import run_lengths
 from sw_det.task import TASK
+from sw_models.errors import InputError
 from sw_sparse.openmmlab.palette import class_colours
-from sw_sparse.openmmlab.predictor import Predictor
+from sw_sparse.openmmlab.predictor import Predictor, import_supervision
+from sw_sparse.openmmlab.tiles import tiles_of
 
+SAME = 0.5  # of the smaller box: two that share more are one object, seen in two tiles
 THRESHOLD = 0.3  # objects with a lower score are left out, unless another one is given
 OPACITY = 0.45  # of the colors laid over an image
 
@@ -58,18 +61,37 @@ class Detections:
 
     def draw(self) -> Image.Image:
         """Return the image with masks, boxes, classes and scores."""
-        picture = torch.from_numpy(self.image.copy()).permute(2, 0, 1).contiguous()
-        if len(self):
-            order = self.scores.argsort()  # the surest last, on top
-            palette = class_colours(len(self.classes))
-            colors: Any = [palette[self.labels[i]] for i in order]
-            captions = [f"{self.names[i]} {self.scores[i]:.2f}" for i in order]
-            if self.masks is not None:
-                picture = draw_segmentation_masks(picture, self.masks[order], OPACITY, colors)
-            picture = draw_bounding_boxes(
-                picture, self.boxes[order], captions, colors, width=2, label_colors="white", fill_labels=True
-            )
-        return Image.fromarray(picture.permute(1, 2, 0).numpy())
+        palette = class_colours(len(self.classes))
+        order = self.scores.argsort().tolist()  # the surest last, on top
+        pixels = self.image.copy()
+        for i, inside in [] if self.masks is None else [(i, self.masks[i].numpy()) for i in order]:
+            pixels[inside] = (1 - OPACITY) * pixels[inside] + OPACITY * np.array(palette[self.labels[i]])
+        picture = Image.fromarray(pixels)
+        pen, scale = ImageDraw.Draw(picture), max(1.0, min(picture.size) / 600)
+        font, line = ImageFont.load_default(11 * scale), round(2 * scale)
+        for i in order:
+            color, (left, top, right, bottom) = palette[self.labels[i]], self.boxes[i].tolist()
+            pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=color, width=line)
+            text = f"{self.names[i]} {self.scores[i]:.2f}".encode("latin-1", "replace").decode("latin-1")
+            place = (left + line, top + line)
+            pen.rectangle(pen.textbbox(place, text, font), fill=color)
+            pen.text(place, text, "white", font)
+        return picture
+
+    def to_supervision(self) -> Any:
+        """Return ``supervision.Detections`` with boxes, masks, scores, class numbers and names.
+
+        Raises:
+            sw_models.errors.InputError: supervision is not installed.
+        """
+        supervision = import_supervision("sw-det")
+        return supervision.Detections(
+            xyxy=self.boxes.numpy(),
+            mask=None if self.masks is None else self.masks.numpy(),
+            confidence=self.scores.numpy(),
+            class_id=self.labels.numpy().astype(int),
+            data={"class_name": np.array(self.names)},
+        )
 
     def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
         """Return the objects as COCO annotations with scores; ``category_id`` counts classes from 1.
@@ -97,6 +119,58 @@ class Detections:
         return annotations
 
 
+@dataclass(frozen=True)
+class Part:
+    """What was found in a part of an image.
+
+    Attributes:
+        found: in the part's own pixels.
+        left: of the part in the image.
+        top: of the part in the image.
+        scale: the part's pixels for each of the image's.
+    """
+
+    found: Detections
+    left: int
+    top: int
+    scale: float = 1.0
+
+
+def join(image: NDArray[np.uint8], parts: Sequence[Part]) -> Detections:
+    """Return what was found in all parts of an image, each object once.
+
+    Of objects of a class of which one covers half of another, the one with the higher score stays: what a tile cuts off
+    lies inside what its neighbor sees whole.
+    """
+    boxes = torch.cat([p.found.boxes / p.scale + torch.tensor([p.left, p.top, p.left, p.top]) for p in parts])
+    scores = torch.cat([part.found.scores for part in parts])
+    labels = torch.cat([part.found.labels for part in parts])
+    origins = [(part, i) for part in parts for i in range(len(part.found))]
+    areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
+    kept: list[int] = []
+    for i in scores.argsort(descending=True, stable=True).tolist():
+        others = torch.tensor([k for k in kept if labels[k] == labels[i]], dtype=torch.int64)
+        corners = torch.maximum(boxes[i, :2], boxes[others, :2]), torch.minimum(boxes[i, 2:], boxes[others, 2:])
+        shared = (corners[1] - corners[0]).clamp(min=0).prod(dim=1)
+        if not (shared > SAME * torch.minimum(areas[i], areas[others])).any():
+            kept.append(i)
+    masks = None
+    if all(part.found.masks is not None for part in parts):
+        masks = torch.zeros(len(kept), *image.shape[:2], dtype=torch.bool)
+        for mask, i in zip(masks, kept, strict=True):
+            _place(*origins[i], mask)
+    return Detections(image, boxes[kept], scores[kept], labels[kept], masks, parts[0].found.classes)
+
+
+def _place(part: Part, number: int, mask: Tensor) -> None:
+    """Draw an object of a part into a mask of the whole image."""
+    found: Any = part.found.masks
+    own = found[number].numpy().astype(np.uint8)
+    if part.scale != 1:
+        own = cv2.resize(own, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_NEAREST)
+    mask[part.top : part.top + own.shape[0], part.left : part.left + own.shape[1]] = torch.from_numpy(own > 0)
+
+
 class Detector(Predictor[Detections]):
     """A trained detector.
 
@@ -105,6 +179,7 @@ class Detector(Predictor[Detections]):
         checkpoint: weights of the whole detector; None for the run's best.
         device: such as "cpu" or "cuda:1"; None for the GPU if there is any.
         threshold: objects with a lower score are left out.
+        tile: pixels; images that are larger are seen in overlapping tiles of this size, and whole.
         model: MMDetection's, if it was loaded already.
 
     Raises:
@@ -125,14 +200,41 @@ class Detector(Predictor[Detections]):
         device: str | None = None,
         *,
         threshold: float = THRESHOLD,
+        tile: int | None = None,
         model: Any = None,
     ) -> None:
-        super().__init__(run, checkpoint, device, model=model)
+        super().__init__(run, checkpoint, device, tile=tile, model=model)
         self.threshold = threshold
+
+    @property
+    def threshold(self) -> float:
+        """Objects with a lower score are left out."""
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, score: float) -> None:
+        if not 0 <= score <= 1:
+            raise InputError(f"threshold: got {score}, want a score from 0 to 1")
+        self._threshold = score
+        head = getattr(self.model, "roi_head", None) or getattr(self.model, "bbox_head", None)
+        settings = getattr(head, "test_cfg", None)
+        if settings is not None and "score_thr" in settings:
+            settings.score_thr = score  # or else objects that are left out would get masks, for nothing
 
     def _classes(self) -> tuple[str, ...]:
         named: Sequence[str] | None = self.model.dataset_meta.get("classes")
         return tuple(named or QuietCocoDataset.METAINFO["classes"])  # foreign checkpoints name none
+
+    def _predict_tiles(self, image: NDArray[np.uint8], side: int) -> Detections:
+        """Look at tiles for small objects, and at the whole image, made smaller, for large ones."""
+        height, width = image.shape[:2]
+        scale = min(1.0, 2 * side / max(height, width))
+        small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+        parts = [Part(self._predict_whole(small.astype(np.uint8)), 0, 0, scale)]
+        for tile in tiles_of(height, width, side):
+            part = np.ascontiguousarray(image[tile.rows, tile.columns])
+            parts.append(Part(self._predict_whole(part), tile.columns.start, tile.rows.start))
+        return join(image, parts)
 
     def _result(self, image: NDArray[np.uint8], found: Any) -> Detections:
         objects = found.pred_instances.cpu()

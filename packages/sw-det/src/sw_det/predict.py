@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from sw_models.files import write_atomically
 from sw_models.sources import Source
 
 
-def predict(model: Any, sources: Sequence[Source], folder: Path) -> Iterator[dict[str, Any]]:
+def predict(
+    model: Any, sources: Sequence[Source], folder: Path, options: Mapping[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
     """Write a picture of what was found for each image, and ``predictions.json``.
 
     A picture is ``<name>.png``, in subfolders as the images are. ``predictions.json`` is a COCO data set of what was
@@ -24,11 +26,12 @@ def predict(model: Any, sources: Sequence[Source], folder: Path) -> Iterator[dic
         model: MMDetection's, with ``cfg`` and ``dataset_meta``; without classes in it they are COCO's.
         sources: images and videos.
         folder: an existing, empty folder.
+        options: of :class:`.Detector`, such as "threshold" and "tile".
 
     Yields:
         For each image "image", "picture" and "instances", its annotations; or "image" and "error".
     """
-    detector = Detector(model=model)
+    detector = Detector(model=model, **options or {})
     entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from PIL import Image
 
 from sw_models.images import MAX_PIXELS
 from sw_models.sources import read_image
-from sw_seg.folder import SPLITS, SegFolder, look_at_folder
+from sw_seg.folder import SegFolder, look_at_folder
 from sw_seg.labels import read_values
+from sw_seg.layouts import prepare
 from sw_sparse.openmmlab.data_report import DataReport, cell_scale, contact_sheet, spread_out
 
 _SHOWN = 9  # images of each split, each beside its label map
@@ -25,19 +27,25 @@ def check(data: Path, options: Mapping[str, Any]) -> tuple[DataReport, Callable[
     Raises:
         InputError: the layout is not as wanted, or the classes are not clear.
     """
-    folder = look_at_folder(data, options)
+    made = TemporaryDirectory()
+    folder = look_at_folder(prepare(data, Path(made.name), options), options)
     title = f"{data.name}: images and their labels as they are trained on; white is no class"
     max_pixels = options.get("max_pixels", MAX_PIXELS)
-    return folder.report, lambda: contact_sheet(_cells(folder, max_pixels), title)
+
+    def draw() -> Image.Image:
+        with made:
+            return contact_sheet(_cells(folder, max_pixels), title)
+
+    return folder.report, draw
 
 
-def config_for(data: Path) -> str:
+def config_for(data: Path, options: Mapping[str, Any]) -> str:
     """Return the configuration for somebody's own data."""
     return "upernet_nano"
 
 
 def _cells(folder: SegFolder, max_pixels: int) -> Iterator[tuple[str, Image.Image]]:
-    for split in SPLITS:
+    for split in folder.splits:
         for image_file, label_file in spread_out(folder.pairs(split), _SHOWN):
             image = Image.fromarray(read_image(image_file, max_pixels))
             scale = cell_scale(*image.size)

@@ -25,7 +25,7 @@ class SegFolderDataset(BaseSegDataset):
 
     Args:
         data_root: the folder.
-        split: "training" or "validation".
+        split: "training", "validation" or "test".
         maps: its subfolder with the label maps, see :class:`.folder.SegFolder`.
         metainfo: "classes" and "palette".
         values: of each class's pixels in the label maps; None as runs of version 0.1.0 have it: from 1 in
@@ -51,6 +51,7 @@ class SegFolderDataset(BaseSegDataset):
         self.split = split
         self.max_pixels = max_pixels
         kwargs["pipeline"] = _with_own_labels(with_upright_images(kwargs.get("pipeline", []), max_pixels))
+        metainfo = {**metainfo, "values": self.values}  # for label maps that are predicted
         super().__init__(metainfo=metainfo, reduce_zero_label=self.folder.zero_is_ignored, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -126,3 +127,18 @@ def adapt_to_data(cfg: Any, path: Path) -> DataReport:
         for head in heads if isinstance(heads, list) else [heads]:
             head["num_classes"] = len(folder.classes)
     return folder.report
+
+
+def use_split(cfg: Any, name: str) -> None:
+    """Test with another split than that which chose the checkpoint.
+
+    Raises:
+        InputError: the data have no such split.
+    """
+    dataset = cfg.test_dataloader.dataset
+    folder = SegFolder(Path(dataset.get("data_root", "")), dataset.get("maps", ""), (), ())
+    known = {"train": "training", "val": "validation", "test": "test"}
+    there = [short for short, split in known.items() if dataset.type == "SegFolderDataset" and split in folder.splits]
+    if name not in there:
+        raise InputError(f"--split: got {name}, the data have {', '.join(there)}")
+    dataset.split = known[name]

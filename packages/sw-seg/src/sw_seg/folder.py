@@ -15,8 +15,12 @@ from sw_seg.numbering import Numbering, number_classes
 from sw_sparse.openmmlab.data_report import DataReport, progress_bar, turned, undecodable
 from sw_sparse.openmmlab.palette import class_colours
 
-SPLITS = {"training": ("training", "train"), "validation": ("validation", "val", "valid")}
-_MAPS = ("annotations", "labels", "masks")
+SPLITS = {
+    "training": ("training", "train"),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test", "testing"),  # may be absent
+}
+MAPS = ("annotations", "labels", "masks")
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,13 @@ class SegFolder:
         return [(0, 0, 0) if name == "background" else color for name, color in zip(self.classes, found, strict=True)]
 
     def pairs(self, split: str) -> list[tuple[Path, Path]]:
-        """Return the images of "training" or "validation" with their label maps, in the order of their names."""
-        return _pairs(self.path, self.maps, split)
+        """Return the images of a split with their label maps, in the order of their names."""
+        return find_pairs(self.path, self.maps, split)
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that are there."""
+        return _splits(self.path, self.maps)
 
 
 def read_folder(path: Path, options: Mapping[str, Any] | None = None) -> SegFolder:
@@ -62,8 +71,8 @@ def read_folder(path: Path, options: Mapping[str, Any] | None = None) -> SegFold
 
     Args:
         path: the folder.
-        options: "max_pixels" of an image, and what "zero" and "white" (255) are in label maps: "class" or "ignore";
-            "auto" finds out.
+        options: "max_pixels" of an image; what "zero" and "white" (255) are in label maps: "class" or "ignore", "auto"
+            finds out; and "ignore", values that are no class.
 
     Raises:
         InputError: the layout, an image or a label map is not as wanted; the message names it.
@@ -79,13 +88,13 @@ def look_at_folder(path: Path, options: Mapping[str, Any]) -> SegFolder:
     Raises:
         InputError: the layout is not as wanted, or the classes are not clear.
     """
-    maps = next((name for name in _MAPS if (path / name).is_dir()), None)
+    maps = next((name for name in MAPS if (path / name).is_dir()), None)
     if maps is None or not (path / "images").is_dir():
         raise InputError(f"--data: {path} has no images/ and annotations/ or labels/, see the README for the layout")
-    report = DataReport()
+    report = DataReport(notes=_origin(path))
     labels: dict[str, dict[Path, LabelFacts]] = {}
-    for split in SPLITS:
-        pairs = _pairs(path, maps, split)
+    for split in _splits(path, maps):
+        pairs = find_pairs(path, maps, split)
         images, labels[split] = _look(pairs, split, options.get("max_pixels", MAX_PIXELS))
         report.refused += [*undecodable(images), *_unusable(pairs, images, labels[split])]
         report.notes += [f"{split}: {note}" for note in turned(images)]
@@ -99,6 +108,12 @@ def look_at_folder(path: Path, options: Mapping[str, Any]) -> SegFolder:
         report.rows += _rows(folder, split, found)
     report.refused += _unknown(folder, numbering, every)
     return folder
+
+
+def _origin(path: Path) -> list[str]:
+    """Return how a folder that was made from the user's was recognized."""
+    file = path / "origin.txt"
+    return file.read_text(encoding="utf-8").splitlines()[1:] if file.is_file() else []
 
 
 def _look(
@@ -208,7 +223,18 @@ def _rows(folder: SegFolder, split: str, labels: Mapping[Path, LabelFacts]) -> I
             }
 
 
-def _pairs(path: Path, maps: str, split: str) -> list[tuple[Path, Path]]:
+def _splits(path: Path, maps: str) -> list[str]:
+    """Return the splits of a folder; tests without label maps are none."""
+    tests = any((path / "images" / name).is_dir() and (path / maps / name).is_dir() for name in SPLITS["test"])
+    return [split for split in SPLITS if split != "test" or tests]
+
+
+def find_pairs(path: Path, maps: str, split: str) -> list[tuple[Path, Path]]:
+    """Return the images of a split with their label maps, in the order of their names.
+
+    Raises:
+        InputError: there are no images, or an image has no label map of its own.
+    """
     folders = [(path / "images" / name, path / maps / name) for name in SPLITS[split]]
     images, labels = next(((i, m) for i, m in folders if i.is_dir()), folders[0])
     files = [f for f in sorted(images.rglob("*")) if _is_image(f, images)] if images.is_dir() else []

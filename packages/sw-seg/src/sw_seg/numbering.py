@@ -52,13 +52,20 @@ def number_classes(
         values: all that occur.
         trained: those that occur in training.
         names: of the classes; empty if nobody says.
-        options: "zero" and "white".
+        options: "zero" and "white", and "ignore", values that are no class.
         is_ade: whether the folder is ADE20K's own.
 
     Raises:
         InputError: it is not clear, or there is nothing to tell apart.
     """
     zero, white = (_stated(options, key) for key in ("zero", "white"))
+    void = _ignored(options)
+    if void:
+        if void >= trained:
+            raise InputError(f"data_options.ignore: got {some(sorted(void))}, which leaves nothing of {path}")
+        stated = (f"{some(sorted(void))} is no class, as stated",)
+        first = 1 if zero == "ignore" or (zero == "auto" and maps == "annotations" and 0 not in void) else 0
+        return _without(void, values, trained, names, stated, path, first)
     numbers = sorted(values - {0, 255})
     if white == "class" or (white == "auto" and zero == "auto" and not numbers and values == {0, 255}):
         if numbers:
@@ -88,6 +95,34 @@ def number_classes(
         raise InputError(f"--data: the training maps of {path} have no class at all to tell from another")
     kept = tuple(range(first, first + len(names)))
     return Numbering(names, kept, notes=tuple(notes), ignored=(255, *((0,) if ignore_zero else ())))
+
+
+def _without(
+    void: set[int],
+    values: set[int],
+    trained: set[int],
+    names: tuple[str, ...],
+    notes: tuple[str, ...],
+    path: Path,
+    first: int,
+) -> Numbering:
+    """Return the classes that are left where values are stated to be none: numbers from ``first``, or by names."""
+    if not names:
+        names = _numbered(path, values | void, trained - void, first)
+    kept = [(name, first + i) for i, name in enumerate(names) if first + i not in void]
+    if len(kept) < 2:
+        raise InputError(f"--data: the training maps of {path} have no class at all to tell from another")
+    numbers = tuple(number for _, number in kept)
+    ignored = (255, *void) if first == 0 else (0, 255, *void)
+    return Numbering(tuple(name for name, _ in kept), numbers, notes=notes, ignored=ignored)
+
+
+def _ignored(options: Mapping[str, Any]) -> set[int]:
+    stated = options.get("ignore")
+    listed = [] if stated is None or stated == "" else stated if isinstance(stated, list | tuple) else [stated]
+    if not all(isinstance(value, int) and 0 <= value <= 255 for value in listed):
+        raise InputError(f"data_options.ignore: got {stated!r}, want numbers from 0 to 255")
+    return set(listed)
 
 
 def _stated(options: Mapping[str, Any], key: str) -> str:

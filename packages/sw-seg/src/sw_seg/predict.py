@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from sw_models.sources import Source
 from sw_seg.segmenter import Segmentation, Segmenter
 
 
-def predict(model: Any, sources: Sequence[Source], folder: Path) -> Iterator[dict[str, Any]]:
+def predict(
+    model: Any, sources: Sequence[Source], folder: Path, options: Mapping[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
     """Write ``<name>.png``, the image in the classes' colors with a legend, and ``<name>_labels.png`` for each image.
 
-    Label maps have the numbers of the data that the model was trained on: from 1 where 0 is no class, else from 0.
+    Label maps have the numbers of the data that the model was trained on.
     ``predictions.json`` gathers what is yielded: for each image its files and each class's share of the pixels. It is
     written even where the caller stops in between.
 
@@ -27,12 +29,13 @@ def predict(model: Any, sources: Sequence[Source], folder: Path) -> Iterator[dic
         model: MMSegmentation's, with ``cfg`` and ``dataset_meta``.
         sources: images and videos.
         folder: an existing, empty folder.
+        options: of :class:`.Segmenter`, such as "tile".
 
     Yields:
         For each image "image", "overlay", "labels" and "shares"; or "image" and "error".
     """
-    segmenter = Segmenter(model=model)
-    first = 1 if model.dataset_meta.get("reduce_zero_label") else 0
+    segmenter = Segmenter(model=model, **options or {})
+    values = _values(model.dataset_meta, len(segmenter.classes))
     records: list[dict[str, Any]] = []
     try:
         for source in sources:
@@ -45,7 +48,7 @@ def predict(model: Any, sources: Sequence[Source], folder: Path) -> Iterator[dic
                 overlay, label_file = folder / f"{name}.png", folder / f"{name}_labels.png"
                 overlay.parent.mkdir(parents=True, exist_ok=True)
                 found.draw().save(overlay)
-                _label_map(found, first).save(label_file)
+                _label_map(found, values).save(label_file)
                 shares = {kind: round(share, 4) for kind, share in found.shares.items()}
                 record = {"image": str(source.path), "overlay": str(overlay), "labels": str(label_file)}
                 records.append({**record, "shares": shares})
@@ -55,8 +58,17 @@ def predict(model: Any, sources: Sequence[Source], folder: Path) -> Iterator[dic
         write_atomically(folder / "predictions.json", lambda file: file.write_text(text))
 
 
-def _label_map(found: Segmentation, first: int) -> Image.Image:
-    """Return the labels, counted from ``first``, as an image whose colors are the classes'."""
-    label_map = Image.fromarray((found.labels.numpy() + first).astype(np.uint8), mode="P")
-    label_map.putpalette([0] * 3 * first + [value for color in found.palette for value in color])
+def _values(meta: Mapping[str, Any], count: int) -> list[int]:
+    """Return the number of each class in the maps that a model was trained on; colors are numbered from 0."""
+    first = 1 if meta.get("reduce_zero_label") else 0
+    values = [int(value) for value in meta.get("values") or range(first, first + count)]
+    return values if max(values) < 256 else list(range(count))
+
+
+def _label_map(found: Segmentation, values: Sequence[int]) -> Image.Image:
+    """Return the labels, numbered by ``values``, as an image whose colors are the classes'."""
+    label_map = Image.fromarray(np.array(values, dtype=np.uint8)[found.labels.numpy()], mode="P")
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    palette[list(values)] = found.palette
+    label_map.putpalette(palette.ravel().tolist())
     return label_map

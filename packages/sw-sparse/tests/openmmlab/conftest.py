@@ -41,7 +41,7 @@ def adapt_to_data(cfg, folder):
     return DataReport()
 
 
-def predict(model, images, folder):
+def predict(model, images, folder, options):
     for source in images:
         if source.path.stat().st_size == 0:
             yield {"image": str(source.path), "error": "empty"}
@@ -67,7 +67,7 @@ def task(tmp_path, monkeypatch):
         default_config="toy",
         sample=lambda folder: folder.mkdir(parents=True),
         adapt_to_data=adapt_to_data,
-        config_for=lambda folder: "toy",
+        config_for=lambda folder, options: "toy",
         check=lambda folder, options: (DataReport(), lambda: Image.new("RGB", (8, 8))),
         predict=predict,
         complexity=lambda model, size: [

@@ -60,6 +60,16 @@ def test_two_runs_of_one_process_have_logs_of_their_own(task, tmp_path):
         assert len(log.read_text().splitlines()) == 9  # six iterations, three validations
 
 
+def test_batch_norms_that_average_over_gpus_are_plain_on_cpus(task, monkeypatch):
+    """Whoever made them: a configuration, the backbone, or a detector by itself."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(torch.nn.Sequential(torch.nn.BatchNorm2d(3)))
+    built = experiment._Runner.build_model(object.__new__(experiment._Runner), model)
+    assert not isinstance(built[0], torch.nn.SyncBatchNorm)
+    assert built.state_dict().keys() == model.state_dict().keys()
+    built(torch.randn(2, 3, 4, 4))
+
+
 def test_the_learning_rate_follows_the_batch(task, tmp_path):
     train(task, tmp_path / "run")
     (log,) = (tmp_path / "run").glob("*/vis_data/scalars.json")

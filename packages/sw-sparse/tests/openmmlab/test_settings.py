@@ -59,9 +59,3 @@ def test_augmented_tests_need_a_configuration_that_has_some(cfg):
     assert cfg.model.type == "Averaging"
     assert cfg.model.module.type == "ToyModel"
     assert cfg.test_dataloader.dataset.pipeline == [{"type": "TestTimeAug"}]
-
-
-def test_batch_norms_that_average_over_gpus_are_plain_on_cpus():
-    model = {"backbone": {"type": "ShiftwiseBackbone", "sync_bn": True}, "heads": [{"norm": {"type": "SyncBN"}}]}
-    settings._without_sync_bn(model)
-    assert model == {"backbone": {"type": "ShiftwiseBackbone", "sync_bn": False}, "heads": [{"norm": {"type": "BN"}}]}

@@ -1,28 +1,9 @@
 """Faster R-CNN, for boxes without masks, small enough to be trained from nothing on two CPU cores. Not published."""
 
-_base_ = ["_base_/models/mask_rcnn_nano.py", "_base_/nano.py"]
+_base_ = ["_base_/models/mask_rcnn_nano.py", "_base_/nano_boxes.py"]
 
 model = dict(
     type="FasterRCNN",
     data_preprocessor=dict(pad_mask=False),
     roi_head=dict(mask_roi_extractor=None, mask_head=None),
 )
-train_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="RandomChoiceResize", scales=[(512, side) for side in range(256, 385, 32)], keep_ratio=True),
-    dict(type="PackDetInputs"),
-]
-test_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=(512, 320), keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
-
-val_evaluator = dict(metric=["bbox"])
-test_evaluator = dict(metric=["bbox"])

@@ -43,3 +43,5 @@ param_scheduler = [
 ]
 auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(checkpoint=dict(interval=500))
+# The weights that are measured and kept are averages over about the last tenth of the iterations so far.
+custom_hooks = [dict(type="EMAHook", ema_type="MomentumAnnealingEMA", gamma=10, update_buffers=True, priority=49)]

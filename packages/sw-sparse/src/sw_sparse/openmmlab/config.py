@@ -76,7 +76,9 @@ def find_run(task: Task, run: str | None, checkpoint: Path | None) -> tuple[str,
     return name, folder
 
 
-def load_config(task: Task, config: str, options: Sequence[str] = (), data: Path | None = None) -> Any:
+def load_config(
+    task: Task, config: str, options: Sequence[str] = (), data: Path | None = None, into: Path | None = None
+) -> Any:
     """Return a configuration, adapted to a data folder, with ``key=value`` options merged in last.
 
     A ``.py`` file that is named itself is run, as MMEngine does. What lies in a run's folder is read as data.
@@ -86,6 +88,7 @@ def load_config(task: Task, config: str, options: Sequence[str] = (), data: Path
         config: as for :func:`find_config`.
         options: ``key=value`` pairs, such as ``train_cfg.max_epochs=3``.
         data: a data folder.
+        into: where the annotations of a data folder in another form are written.
 
     Returns:
         MMEngine's ``Config``.
@@ -115,17 +118,26 @@ def load_config(task: Task, config: str, options: Sequence[str] = (), data: Path
     if data is not None:
         about_data = [option for option in options if option.startswith("data_options.")]
         cfg.merge_from_dict(parse_options(about_data, cfg))
-        print_report(use_data(task, cfg, data), stderr=True)
+        print_report(use_data(task, cfg, data, into), stderr=True)
     cfg.merge_from_dict(parse_options(options, cfg))
     return cfg
 
 
-def use_data(task: Task, cfg: Any, folder: Path) -> DataReport:
+def use_data(task: Task, cfg: Any, data: Path, into: Path | None = None) -> DataReport:
     """Let a configuration read a data folder, and return what is in it."""
-    if not folder.is_dir():
-        raise InputError(f"--data: no folder {folder}")
-    cfg.data_root = str(folder.resolve())
-    return task.adapt_to_data(cfg, folder.resolve())
+    if not data.is_dir():
+        raise InputError(f"--data: no folder {data}")
+    folder = task.prepare(data.resolve(), into.resolve() if into else None, cfg.get("data_options") or {})
+    cfg.data_root = str(folder)
+    return task.adapt_to_data(cfg, folder)
+
+
+def data_options(options: Sequence[str]) -> dict[str, Any]:
+    """Return what ``data_options.key=value`` pairs say, before there is a configuration that they belong to."""
+    from sw_sparse.openmmlab.config_options import read_pairs
+
+    prefix = "data_options."
+    return read_pairs([option.removeprefix(prefix) for option in options if option.startswith(prefix)])
 
 
 def register(task: Task) -> None:

@@ -21,6 +21,20 @@ _MEANT_FOR = {
     "val_cfg": ("ValLoop",),
     "test_cfg": ("TestLoop",),
 }
+# What a configuration may have at its top that anything reads; other names are those of its own file.
+_READ = {
+    "auto_scale_lr", "custom_hooks", "custom_imports", "data_options", "data_preprocessor", "default_hooks",
+    "default_scope", "env_cfg", "experiment_name", "find_unused_parameters", "launcher", "load_from",
+    "log_level", "log_processor", "model", "model_wrapper_cfg", "optim_wrapper", "param_scheduler",
+    "randomness", "resume", "splits", "test_cfg", "test_dataloader", "test_evaluator", "train_cfg",
+    "train_dataloader", "tta_model", "tta_pipeline", "val_cfg", "val_dataloader", "val_evaluator", "visualizer",
+    "work_dir",
+}  # fmt: skip
+_INSTEAD = {
+    "epochs": "--epochs", "iterations": "--iterations", "warm_up": "param_scheduler.0.end", "data_root": "--data",
+    "crop_size": "--size", "scale": "--size", "train_pipeline": "train_dataloader.dataset.pipeline",
+    "test_pipeline": "test_dataloader.dataset.pipeline",
+}  # fmt: skip
 _LIKE = 0.75  # keys that are more alike than this are taken for one that was misspelt
 
 
@@ -39,6 +53,15 @@ def parse_options(options: Sequence[str], cfg: Any) -> dict[str, Any]:
         if not equals:
             raise InputError(f"--cfg-options: got {option}, want key=value")
         _want_known(key, cfg)
+    return read_pairs(options)
+
+
+def read_pairs(options: Sequence[str]) -> dict[str, Any]:
+    """Return ``key=value`` pairs as a dictionary, whatever their keys.
+
+    Raises:
+        InputError: a value cannot be read.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
     try:
@@ -49,6 +72,13 @@ def parse_options(options: Sequence[str], cfg: Any) -> dict[str, Any]:
 
 def _want_known(key: str, cfg: Any) -> None:
     """Walk to where a key points; refuse the first word that the part around it does not know."""
+    first = key.partition(".")[0]
+    if first in cfg and first not in _READ:
+        near = _INSTEAD.get(first) or ", ".join(difflib.get_close_matches(first, _READ, n=2, cutoff=0.5))
+        raise InputError(
+            f"--cfg-options: {first} is only a name in the configuration's file, and nothing reads it later"
+            + (f"; want {near}" if near else "")
+        )
     place: Any = cfg.to_dict()
     walked: list[str] = []
     for word in key.split("."):

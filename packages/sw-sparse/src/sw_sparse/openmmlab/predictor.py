@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from sw_sparse.openmmlab.checkpoint import find_checkpoint, load_model
 from sw_sparse.openmmlab.config import find_run, load_config
 from sw_sparse.openmmlab.loading import is_image_loader
 from sw_sparse.openmmlab.task import Task
+from sw_sparse.openmmlab.tiles import MIN_TILE
 
 Result = TypeVar("Result")
 
@@ -33,6 +35,7 @@ class Predictor(ABC, Generic[Result]):
         run: a run's folder, a configuration's name, or a configuration file.
         checkpoint: weights of the whole model; None for the run's best.
         device: such as "cpu" or "cuda:1"; None for the GPU if there is any.
+        tile: pixels; images that are larger are seen in overlapping tiles of this size, see :mod:`.tiles`.
         model: one that was loaded already, instead of all these.
 
     Raises:
@@ -47,8 +50,12 @@ class Predictor(ABC, Generic[Result]):
         checkpoint: str | os.PathLike[str] | None = None,
         device: str | None = None,
         *,
+        tile: int | None = None,
         model: Any = None,
     ) -> None:
+        if tile is not None and tile < MIN_TILE:
+            raise InputError(f"tile: got {tile}, want {MIN_TILE} pixels or more")
+        self.tile = tile
         if model is None:
             weights = None if checkpoint is None else Path(checkpoint)
             config, folder = find_run(self.task, None if run is None else os.fspath(run), weights)
@@ -115,6 +122,11 @@ class Predictor(ABC, Generic[Result]):
             sw_models.errors.InputError: the array is of another kind.
         """
         array = _rgb(image)
+        if self.tile is not None and max(array.shape[:2]) > self.tile:
+            return self._predict_tiles(array, self.tile)
+        return self._predict_whole(array)
+
+    def _predict_whole(self, array: NDArray[np.uint8]) -> Result:
         sample = self._pipeline({"img": np.ascontiguousarray(array[..., ::-1]), "img_id": 0})  # OpenMMLab wants BGR
         with torch.no_grad():
             batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
@@ -122,10 +134,25 @@ class Predictor(ABC, Generic[Result]):
         return self._result(array, found)
 
     @abstractmethod
+    def _predict_tiles(self, image: NDArray[np.uint8], side: int) -> Result: ...
+
+    @abstractmethod
     def _classes(self) -> tuple[str, ...]: ...
 
     @abstractmethod
     def _result(self, image: NDArray[np.uint8], found: Any) -> Result: ...
+
+
+def import_supervision(package: str) -> Any:
+    """Return the module ``supervision``.
+
+    Raises:
+        sw_models.errors.InputError: it is not installed.
+    """
+    try:
+        return importlib.import_module("supervision")
+    except ModuleNotFoundError as error:
+        raise InputError(f"to_supervision: wants supervision; pip install '{package}[supervision]'") from error
 
 
 def _is_one_image(path: Path) -> bool:

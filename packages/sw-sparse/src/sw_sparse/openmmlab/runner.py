@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, is_main_process
+from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -111,7 +113,8 @@ def _adopt_folder(cfg: Config, folder: Path) -> None:
     """Write the configuration into a new run's folder; compare it with what is in the folder of an old one."""
     if path := find_run_config(folder):
         before, now = (_flat(c) for c in (Config(read_data(path)), cfg))
-        if path.name != NAME:  # version 0.1.0 knew fewer settings
+        if path.name != NAME:  # version 0.1.0 knew fewer settings, and fewer hooks
+            before = {key: value for key, value in before.items() if value not in ([], {})}
             now = {key: value for key, value in now.items() if key in before}
         if differing := sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key)):
             key = differing[0]
@@ -156,6 +159,11 @@ class _Runner(Runner):
         loader = Runner.build_dataloader(*args, **kwargs)
         loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
         return loader
+
+    def build_model(self, model: Any) -> Any:
+        """Build the model; batch norms that average over processes are plain on CPUs, where torch has none."""
+        built = super().build_model(model)
+        return built if torch.cuda.is_available() else revert_sync_batchnorm(built)
 
     def build_train_loop(self, loop: Any) -> Any:
         """Build the loop around a data loader that starts where the training stands."""

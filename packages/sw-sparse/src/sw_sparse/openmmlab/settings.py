@@ -102,18 +102,3 @@ def join_processes(cfg: Any) -> None:
         "broadcast_buffers": False,
         "find_unused_parameters": cfg.get("find_unused_parameters", False),
     }
-    _without_sync_bn(cfg.model)
-
-
-def _without_sync_bn(part: Any) -> None:
-    """Replace batch norms that average over processes, which torch has for GPUs alone."""
-    if isinstance(part, dict):
-        if part.get("type") == "SyncBN":
-            part["type"] = "BN"
-        if part.get("type") == "ShiftwiseBackbone":
-            part["sync_bn"] = False
-        for value in part.values():
-            _without_sync_bn(value)
-    elif isinstance(part, list | tuple):
-        for value in part:
-            _without_sync_bn(value)

@@ -5,7 +5,7 @@ from PIL import Image
 
 pytest.importorskip("mmengine", reason="mmengine is not installed (extra openmmlab)")
 
-from sw_sparse.openmmlab.hooks.curves import _read_log, draw_curves
+from sw_sparse.openmmlab.hooks.curves import draw_curves, read_log
 
 
 def log(folder, sitting, *records):
@@ -17,7 +17,7 @@ def log(folder, sitting, *records):
 def test_a_resumed_run_has_one_curve(tmp_path):
     log(tmp_path, "1", {"step": 1, "loss": 3.0, "lr": 0.1}, {"step": 2, "loss": 2.0, "lr": 0.1})
     log(tmp_path, "2", {"step": 2, "loss": 1.5, "lr": 0.1}, {"step": 2, "mIoU": 40.0})
-    training, validation = _read_log(tmp_path)
+    training, validation = read_log(tmp_path)
     assert [(step, record["loss"]) for step, record in training.items()] == [(1, 3.0), (2, 1.5)]
     assert validation == {2: {"step": 2, "mIoU": 40.0}}
     draw_curves(tmp_path)

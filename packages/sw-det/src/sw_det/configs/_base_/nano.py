@@ -32,3 +32,5 @@ optim_wrapper = dict(
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, bypass_duplicate=True),
 )
 auto_scale_lr = dict(enable=True, base_batch_size=8)
+# The weights that are measured and kept are averages over about the last tenth of the iterations so far.
+custom_hooks = [dict(type="EMAHook", ema_type="MomentumAnnealingEMA", gamma=10, update_buffers=True, priority=49)]

@@ -3,7 +3,8 @@
 custom_imports = dict(imports=["sw_det.registration"], allow_failed_imports=False)
 default_scope = "mmdet"
 
-data_options = dict(max_pixels=100_000_000)  # how a folder of --data is read
+# How a folder of --data is read; "seed" and "val_share" are of splits that are made.
+data_options = dict(max_pixels=100_000_000, masks="auto", seed=0, val_share=0.2)
 
 env_cfg = dict(
     cudnn_benchmark=False,

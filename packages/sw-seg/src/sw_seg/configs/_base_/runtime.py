@@ -3,7 +3,8 @@
 custom_imports = dict(imports=["sw_seg.registration"], allow_failed_imports=False)
 default_scope = "mmseg"
 
-data_options = dict(max_pixels=100_000_000, zero="auto", white="auto")  # how a folder of --data is read
+# How a folder of --data is read; "seed" and "val_share" are of splits that are made.
+data_options = dict(max_pixels=100_000_000, zero="auto", white="auto", ignore=[], seed=0, val_share=0.2)
 
 env_cfg = dict(
     cudnn_benchmark=True,

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from sw_sparse.openmmlab.task import Task
+
 ConfigArgument = Annotated[
     str | None, typer.Argument(metavar="[CONFIG]", help="A shipped configuration's name, or a file.")
 ]
@@ -23,6 +25,20 @@ OptionsOption = Annotated[
     typer.Option("--cfg-options", metavar="KEY=VALUE ...", help="Change the configuration; may be repeated."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+_OF_SOME_TASKS = frozenset({"columns", "iterations", "masks", "split", "threshold"})
+
+
+def command_of(task: Task) -> type[TyperCommand]:
+    """Return the kind of a command that lacks the options of other tasks."""
+    lacking = _OF_SOME_TASKS - task.options
+
+    class Command(CommandWithOptions):
+        def __init__(self, *args: Any, params: list[Any] | None = None, **kwargs: Any) -> None:
+            super().__init__(*args, params=[p for p in params or () if p.name not in lacking], **kwargs)
+
+    return Command
 
 
 class CommandWithOptions(TyperCommand):

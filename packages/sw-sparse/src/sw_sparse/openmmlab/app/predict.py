@@ -12,24 +12,31 @@ from sw_models.files import new_folder
 from sw_models.sources import find_sources
 from sw_sparse.openmmlab.app.options import (
     CheckpointOption,
-    CommandWithOptions,
     JsonOption,
     OptionsOption,
     RunOption,
+    command_of,
 )
 from sw_sparse.openmmlab.config import find_run, load_config
 from sw_sparse.openmmlab.task import Task
+from sw_sparse.openmmlab.tiles import MIN_TILE
 
 
 def add_to(app: typer.Typer, task: Task) -> None:
     """Add the command to a task's program."""
 
-    @app.command(cls=CommandWithOptions)
+    @app.command(cls=command_of(task))
     def predict(
         images: Annotated[list[str], typer.Argument(help="Images, videos, folders of them, patterns like 'a/*.png'.")],
         run: RunOption = None,
         checkpoint: CheckpointOption = None,
         out: Annotated[Path | None, typer.Option(help="A new folder. Default: RUN/predictions/001, 002, ...")] = None,
+        threshold: Annotated[
+            float | None, typer.Option(min=0, max=1, help="Objects with a lower score are left out. Default: 0.3.")
+        ] = None,
+        tile: Annotated[
+            int | None, typer.Option(min=MIN_TILE, help="See images that are larger in tiles of so many pixels.")
+        ] = None,
         options: OptionsOption = None,
         as_json: JsonOption = False,
     ) -> None:
@@ -47,9 +54,10 @@ def add_to(app: typer.Typer, task: Task) -> None:
 
         model = load_model(cfg, checkpoint or find_checkpoint(folder))
         out = new_folder("--out", out, folder / "predictions")
+        stated = {name: value for name, value in (("threshold", threshold), ("tile", tile)) if value is not None}
         terminal = Console(stderr=True)
         shown = track(
-            task.predict(model, sources, out), "predicting", None, transient=True, console=terminal,
+            task.predict(model, sources, out, stated), "predicting", None, transient=True, console=terminal,
             disable=not terminal.is_terminal,
         )  # fmt: skip
         records = list(shown)

@@ -9,6 +9,7 @@ import sw_sparse.openmmlab.layer_decay
 import sw_sparse.openmmlab.loading  # noqa: F401
 from sw_sparse.openmmlab.hooks.checkpoint import AtomicLocalBackend, PlainCheckpointHook
 from sw_sparse.openmmlab.hooks.curves import CurvesHook
+from sw_sparse.openmmlab.hooks.patience import PatienceHook
 from sw_sparse.openmmlab.hooks.progress import ProgressHook
 from sw_sparse.openmmlab.hooks.resume import ResumableHook
 from sw_sparse.openmmlab.hooks.sparsifier import SparsifierHook
@@ -16,6 +17,7 @@ from sw_sparse.openmmlab.hooks.sparsifier import SparsifierHook
 __all__ = [
     "AtomicLocalBackend",
     "CurvesHook",
+    "PatienceHook",
     "PlainCheckpointHook",
     "ProgressHook",
     "ResumableHook",

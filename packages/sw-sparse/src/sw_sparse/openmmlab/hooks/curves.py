@@ -43,7 +43,7 @@ class CurvesHook(Hook):
 
 def draw_curves(folder: Path) -> None:
     """Draw the log of all sittings of a run into ``curves.png``; nothing where there is no log yet."""
-    training, validation = _read_log(folder)
+    training, validation = read_log(folder)
     if not training:
         return
     figure = Figure(figsize=(13, 4))
@@ -64,7 +64,7 @@ def draw_curves(folder: Path) -> None:
     AtomicLocalBackend().put(_png(figure), folder / "curves.png")
 
 
-def _read_log(folder: Path) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
+def read_log(folder: Path) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
     """Return what was logged of training and validation, by step; a later sitting's record replaces an earlier's."""
     training: dict[int, dict[str, Any]] = {}
     validation: dict[int, dict[str, Any]] = {}

@@ -1,26 +1,11 @@
-"""RTMDet-Ins, a one-stage detector, with ShiftwiseNet-N."""
+"""RTMDet-Ins: RTMDet with a mask for each object."""
+
+_base_ = ["rtmdet_nano.py"]
 
 model = dict(
-    type="RTMDet",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(type="ShiftwiseBackbone", model="shiftwise_nano", layer_scale_init=0.1, out_indices=(1, 2, 3)),
-    neck=dict(
-        type="CSPNeXtPAFPN",
-        in_channels=[48, 96, 192],
-        out_channels=64,
-        num_csp_blocks=1,
-        expand_ratio=0.5,
-        norm_cfg=dict(type="SyncBN"),
-        act_cfg=dict(type="SiLU", inplace=True),
-    ),
+    data_preprocessor=dict(pad_mask=True),
     bbox_head=dict(
+        _delete_=True,
         type="RTMDetInsSepBNHead",
         num_classes=80,
         in_channels=64,
@@ -36,15 +21,5 @@ model = dict(
         loss_bbox=dict(type="GIoULoss", loss_weight=2.0),
         loss_mask=dict(type="DiceLoss", loss_weight=2.0, eps=5e-6, reduction="mean"),
     ),
-    train_cfg=dict(
-        assigner=dict(type="DynamicSoftLabelAssigner", topk=13), allowed_border=-1, pos_weight=-1, debug=False
-    ),
-    test_cfg=dict(
-        nms_pre=1000,
-        min_bbox_size=0,
-        score_thr=0.05,
-        nms=dict(type="nms", iou_threshold=0.6),
-        max_per_img=100,
-        mask_thr_binary=0.5,
-    ),
+    test_cfg=dict(mask_thr_binary=0.5),
 )

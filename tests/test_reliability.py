@@ -28,7 +28,7 @@ def test_there_are_faults() -> None:
     assert len(NAMED) > 80
 
 
-@pytest.mark.parametrize(("file", "test"), NAMED, ids="::".join)
+@pytest.mark.parametrize(("file", "test"), NAMED)
 def test_every_test_that_is_named_exists(file: str, test: str) -> None:
     assert test in functions_in(file)
 

@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @app.callback()
 def main() -> None:
-    """The shift-wise convolution: look after it, measure it."""
+    """Look after the shift-wise convolution, and measure it."""
 
 
 @app.command()

@@ -100,7 +100,7 @@ class NOutOfM:
         return self.n
 
     def unsuited(self, shape: torch.Size) -> str | None:
-        """The input dimension must be a multiple of M."""
+        """Say where the input dimension is no multiple of M."""
         return None if shape[1] % self.m == 0 else f"dimension 1 is {shape[1]}, no multiple of {self.m}"
 
     def units(self, scores: Tensor) -> Tensor:

@@ -61,15 +61,14 @@ def serving_backend(device: torch.device, dtype: torch.dtype) -> Literal["native
     """
     if _choice == "torch":
         return "torch"
-    kind = device.type
-    if kind not in _native_devices or dtype not in _NATIVE_DTYPES[kind]:
-        if _choice == "native" and dtype.is_floating_point:  # the checks refuse anything else, by its name
+    if device.type not in _native_devices or dtype not in _NATIVE_DTYPES[device.type]:
+        if _choice == "native":
             raise RuntimeError(
-                f"use_backend('native'): no compiled kernel for {dtype} on {kind}"
+                f"use_backend('native'): no compiled kernel for {dtype} on {device.type}"
                 f" (there are some for: {', '.join(native_devices()) or 'none'}); see 'sw-ops doctor'"
             )
         return "torch"
-    if kind != "cuda":
+    if device.type != "cuda":
         return "native"
     problem = _gpu_problem(device.index, _choice == "auto")
     if problem is None:

@@ -24,6 +24,10 @@ def slot_count(kernel_size: int, small_kernel: int) -> int:
 
     Raises:
         ValueError: ``small_kernel`` is even or not positive, or ``kernel_size`` is smaller than it.
+
+    Example:
+        >>> slot_count(51, 3)
+        17
     """
     if small_kernel < 1 or small_kernel % 2 == 0:
         raise ValueError(f"small_kernel: got {small_kernel}, want a positive odd number (an even one has no centre)")
@@ -33,7 +37,12 @@ def slot_count(kernel_size: int, small_kernel: int) -> int:
 
 
 def slot_offsets(kernel_size: int, small_kernel: int) -> list[int]:
-    """Return the shift in pixels of each stripe position, ``o_j = M//2 - j*k - (k-1)``, from left to right."""
+    """Return the shift in pixels of each stripe position, ``o_j = M//2 - j*k - (k-1)``, from left to right.
+
+    Example:
+        >>> slot_offsets(7, 3)
+        [1, -2, -5]
+    """
     n = slot_count(kernel_size, small_kernel)
     return [kernel_size // 2 - j * small_kernel - (small_kernel - 1) for j in range(n)]
 

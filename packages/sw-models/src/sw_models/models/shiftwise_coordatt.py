@@ -42,7 +42,7 @@ class CoordinateAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""
-        height, width = x.shape[2], x.shape[3]
+        height, width = x.shape[2:]
         means = torch.cat([x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True).mT], dim=2)
         rows, columns = self.act(self.norm(self.reduce(means))).split([height, width], dim=2)
         return x * self.rows(rows).sigmoid() * self.columns(columns.mT).sigmoid()
@@ -94,7 +94,12 @@ class CoordAttBlock(nn.Module):
 
 
 class ShiftwiseCoordAttNet(ShiftwiseNet):
-    """ShiftwiseNet of blocks with coordinate attention. Arguments as for :class:`.shiftwise.ShiftwiseNet`."""
+    """ShiftwiseNet of blocks with coordinate attention. Arguments as for :class:`.shiftwise.ShiftwiseNet`.
+
+    Example:
+        >>> ShiftwiseCoordAttNet(num_classes=10, depths=(1, 1, 2, 1), dims=(16, 32, 64, 128)).num_features
+        128
+    """
 
     block = CoordAttBlock
     stage = Stage

@@ -31,7 +31,12 @@ from sw_ops import ChannelSplit, ShiftTable, ShiftwiseConv2d
 
 
 class ShiftwiseV1Net(StagedNet):
-    """Version 1 of the published network. Arguments as for :class:`.shiftwise.ShiftwiseNet`."""
+    """Version 1 of the published network. Arguments as for :class:`.shiftwise.ShiftwiseNet`.
+
+    Example:
+        >>> ShiftwiseV1Net(num_classes=10, depths=(1, 1, 2, 1), dims=(16, 32, 64, 128)).num_features
+        128
+    """
 
     def __init__(
         self,

@@ -95,6 +95,18 @@ def reference(x: Tensor, stripes: list[Tensor], upstream: list[Tensor], anchor: 
     return [t.detach() for t in (*maps, *grads)]
 
 
+def address(t: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(t.data_ptr())
+
+
+def as_map(t: Tensor) -> Map:
+    return Map(t.data_ptr(), (ctypes.c_int64 * 4)(*t.stride()))
+
+
+def as_stripes(*tensors: Tensor | None) -> Stripes:
+    return Stripes((ctypes.c_void_p * 3)(*(t if t is None else t.data_ptr() for t in tensors)))
+
+
 def check(kernels: ctypes.CDLL, dtype: torch.dtype, sizes: Sizes, stripe: Stripe, layouts: list[str]) -> list[Launch]:
     """Compare all functions with the reference; return how each was launched."""
     length, thickness, anchor = stripe
@@ -108,15 +120,6 @@ def check(kernels: ctypes.CDLL, dtype: torch.dtype, sizes: Sizes, stripe: Stripe
 
     def random_map() -> Tensor:
         return empty(sizes, next(layout), dtype)[1].copy_(random(*sizes))
-
-    def address(t: Tensor) -> ctypes.c_void_p:
-        return ctypes.c_void_p(t.data_ptr())
-
-    def as_map(t: Tensor) -> Map:
-        return Map(t.data_ptr(), (ctypes.c_int64 * 4)(*t.stride()))
-
-    def as_stripes(*tensors: Tensor | None) -> Stripes:
-        return Stripes((ctypes.c_void_p * 3)(*(t if t is None else t.data_ptr() for t in tensors)))
 
     def run(function: Callable[..., bytes | None], *arguments: Map | Stripes | ctypes.c_void_p) -> None:
         problem = Problem(SCALAR[dtype], (ctypes.c_int64 * 7)(*sizes, *stripe))
@@ -224,6 +227,25 @@ def test_two_blocks_share_a_multiprocessor(kernels: ctypes.CDLL, layout: str) ->
     for launch in convolutions:
         assert launch.threads == 256
         assert 2 * (launch.shared_bytes + 1024) <= 228 * 1024
+
+
+@DTYPES
+def test_an_infinity_stays_in_the_lines_that_read_it(kernels: ctypes.CDLL, dtype: torch.dtype) -> None:
+    """Zeros of the Toeplitz factor make NaNs of it, as documented, but of no other line, channel or image."""
+    kernels.emulate(227 * 1024, 4, 0)
+    sizes, (length, k, anchor) = (2, 4, 40, 70), (9, 3, 4)
+    x = torch.zeros(sizes, dtype=dtype)
+    x[0, 1, 10, 20] = float("inf")
+    stripes = [torch.ones(4, *shape, dtype=dtype) for shape in ((k, length), (length, k), (k, k))]
+    h, v, s = outputs = [torch.empty_like(x) for _ in range(3)]
+    problem = Problem(SCALAR[dtype], (ctypes.c_int64 * 7)(*sizes, length, k, anchor))
+    arguments = (problem, as_map(x), as_stripes(*stripes), *map(as_map, outputs))
+    assert kernels.forward(*map(ctypes.byref, arguments)) is None
+    for name, output, lines in (("h", h, (9, 12)), ("v", v.transpose(2, 3), (19, 22)), ("s", s, (9, 12))):
+        broken = ~output.isfinite()
+        assert broken.any(), name
+        broken[0, 1, slice(*lines)] = False
+        assert not broken.any(), name
 
 
 def test_a_stripe_that_does_not_fit(kernels: ctypes.CDLL) -> None:

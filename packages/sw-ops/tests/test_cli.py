@@ -44,6 +44,19 @@ def test_doctor_notices_a_missing_module(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "no compiler was found" in output
 
 
+def test_accuracy_prints_the_errors_that_are_documented() -> None:
+    found = json.loads(CliRunner().invoke(app, ["accuracy", "--json"]).output)
+    random, whole, zeros, bad = found.values()
+    assert random["fast"] < 1e-6
+    assert random["exact"] < 1e-6
+    for exact in (whole, zeros):
+        assert exact["exact"] == exact["PyTorch"] == 0
+    assert bad["exact"] == bad["PyTorch"] == 3 * 51
+    table = CliRunner().invoke(app, ["accuracy"])
+    assert table.exit_code == 0
+    assert "exact" in table.output
+
+
 def test_bench_measures_every_contender_and_compares_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "TINY_STAGES", (bench.Shape(4, 6, 13),))
     file = tmp_path / "a.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -60,14 +61,62 @@ def test_export(layer: ShiftwiseConv2d, x: torch.Tensor, fuse: bool, backend: st
     assert_close_to_maximum(exported.module()(more), module(more), 1e-5)
 
 
-def test_onnx(layer: ShiftwiseConv2d, x: torch.Tensor, tmp_path: Path) -> None:
+FORMS = ["training", "evaluation", "fused"]
+
+
+def in_form(layer: ShiftwiseConv2d, form: str) -> nn.Module:
+    return layer.eval().fuse() if form == "fused" else layer.train(form == "training")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_script(layer: ShiftwiseConv2d, x: torch.Tensor, form: str, tmp_path: Path) -> None:
+    module = in_form(layer, form)
+    torch.jit.script(copy.deepcopy(module)).save(tmp_path / "layer.pt")
+    scripted = torch.jit.load(tmp_path / "layer.pt")
+    assert_close_to_maximum(scripted(x), copy.deepcopy(module)(x), 1e-6)
+    for got, want in zip(gradients(scripted, x), gradients(module, x), strict=True):
+        assert_close_to_maximum(got, want, 1e-5)
+    device = torch.get_default_device().type
+    with torch.autocast(device, torch.bfloat16):
+        assert_close_to_maximum(scripted(x), module(x), 0.05)
+    with pytest.raises(torch.jit.Error, match="x: got shape .*, want 6 channels"):
+        scripted(x[:, :5])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_symbolic_trace_looks_into_a_layer(layer: ShiftwiseConv2d, x: torch.Tensor, form: str) -> None:
+    module = in_form(layer, form)
+    traced = torch.fx.symbolic_trace(copy.deepcopy(module))
+    for got, want in zip(gradients(traced, x), gradients(module, x), strict=True):
+        assert_close_to_maximum(got, want, 1e-6)
+    if form == "evaluation":
+        layer(x.mul_(3))
+        traced.load_state_dict(layer.state_dict(), strict=False)  # statistics are the module's, not the trace's
+        assert_close_to_maximum(traced(x), layer(x), 1e-6)
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+@pytest.mark.parametrize("dynamo", [False, True])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+def test_onnx(layer: ShiftwiseConv2d, x: torch.Tensor, fuse: bool, dynamo: bool, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    fused, file = layer.eval().fuse(), tmp_path / "layer.onnx"
-    with sw_ops.use_backend("torch"):
-        torch.onnx.export(fused, (x,), file, dynamo=True, external_data=False, verbose=False)
+    module, file = layer.eval().fuse() if fuse else layer.eval(), tmp_path / "layer.onnx"
+    options = {"external_data": False, "verbose": False} if dynamo else {}
+    torch.onnx.export(module, (x,), file, dynamo=dynamo, **options)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     (got,) = session.run(None, {session.get_inputs()[0].name: x.cpu().numpy()})
-    assert_close_to_maximum(torch.from_numpy(got), fused(x).cpu(), 1e-5)
+    assert_close_to_maximum(torch.from_numpy(got), module(x).cpu(), 1e-5)
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+def test_decompositions_leave_only_operators_of_pytorch(layer: ShiftwiseConv2d, x: torch.Tensor, fuse: bool) -> None:
+    module = layer.eval().fuse() if fuse else layer.eval()
+    exported = torch.export.export(module, (x,))
+    assert "sw_ops" in exported.graph_module.code
+    decomposed = exported.run_decompositions(sw_ops.decompositions())
+    assert "sw_ops" not in decomposed.graph_module.code
+    assert_close_to_maximum(decomposed.module()(x), module(x), 1e-5)
 
 
 def test_checkpointing_changes_no_gradient(layer: ShiftwiseConv2d, x: torch.Tensor, backend: str) -> None:

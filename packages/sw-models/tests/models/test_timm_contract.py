@@ -11,7 +11,7 @@ import pickle
 import pytest
 import timm
 import torch
-from timm.models import create_model
+from timm.models import create_model, get_notrace_functions, get_notrace_modules
 from timm.optim import create_optimizer_v2
 from timm.utils import reparameterize_model
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,6 +24,7 @@ ARCHITECTURES = ("shiftwise_tiny", "shiftwise_v1_tiny", "shiftwise_tiny_coordatt
 
 every_model = pytest.mark.parametrize("model_name", MODELS)
 every_architecture = pytest.mark.parametrize("model_name", ARCHITECTURES)
+every_scripted = pytest.mark.parametrize("model_name", [*ARCHITECTURES, "shiftwise_pico", "shiftwise_nano"])
 
 
 def images(size=64, batch=1, channels=3, **kwargs):
@@ -152,12 +153,61 @@ def test_weights_in_16_bits_start_with_the_standard_deviation_of_those_in_32(mod
 
 
 @every_architecture
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
-def test_model_forward_torchscript(model_name):
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_model_trace(model_name):
     model = create_model(model_name, **NARROW).eval()
     inputs = images()
     with torch.no_grad():
         torch.testing.assert_close(torch.jit.trace(model, inputs)(inputs), model(inputs))
+
+
+@every_scripted
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_model_forward_torchscript(model_name, tmp_path):
+    inputs = images()
+    for model in deep(model_name):
+        torch.jit.script(model).save(tmp_path / "scripted.pt")
+        with torch.no_grad():
+            torch.testing.assert_close(torch.jit.load(tmp_path / "scripted.pt")(inputs), model(inputs))
+
+
+@every_scripted
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_model_forward_fx_torchscript(model_name):
+    tracer = {
+        "leaf_modules": get_notrace_modules(),
+        "autowrap_functions": get_notrace_functions(),
+        "param_shapes_constant": True,
+    }
+    inputs = images()
+    for model in deep(model_name):
+        scripted = torch.jit.script(whole_graph(model, tracer))
+        with torch.inference_mode():
+            torch.testing.assert_close(scripted(inputs)["out"], model(inputs))
+
+
+@every_architecture
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_model_scripted_for_training_has_the_gradients_of_the_model(model_name):
+    model = create_model(model_name, layer_scale_init=0.5, **NARROW).train()
+    scripted, inputs = torch.jit.script(copy.deepcopy(model)), images(batch=2)
+    scripted(inputs).square().sum().backward()
+    model(inputs).square().sum().backward()
+    gradients = dict(scripted.named_parameters())
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(gradients[name].grad, parameter.grad, rtol=1e-3, atol=1e-4)
+
+
+@every_architecture
+def test_features_are_extracted_without_naming_leaf_modules(model_name):
+    feature_extraction = pytest.importorskip("torchvision.models.feature_extraction")
+    inputs = images()
+    for model in deep(model_name):
+        with torch.no_grad():
+            extracted = feature_extraction.create_feature_extractor(model, ["stages.1", "head"])(inputs)
+            stage = model.stages[1](model.stages[0](model.stem(inputs)))
+            torch.testing.assert_close(extracted["stages.1"], stage)
+            torch.testing.assert_close(extracted["head"], model(inputs))
 
 
 @every_architecture
@@ -201,15 +251,18 @@ def test_model_prune_intermediate_layers(model_name):
     assert model(images()).shape == (1, 16, 8, 8)
 
 
+def whole_graph(model, tracer):
+    """Return a model as one graph, which gives its output as "out"."""
+    feature_extraction = pytest.importorskip("torchvision.models.feature_extraction")
+    names, _ = feature_extraction.get_graph_node_names(model, tracer_kwargs=tracer)
+    return feature_extraction.create_feature_extractor(model, {names[-1]: "out"}, tracer_kwargs=tracer)
+
+
 @every_architecture
 def test_model_forward_fx(model_name):
-    feature_extraction = pytest.importorskip("torchvision.models.feature_extraction")
-    from timm.models import get_notrace_functions, get_notrace_modules
-
     model = create_model(model_name, **NARROW).eval()
     tracer = {"leaf_modules": get_notrace_modules(), "autowrap_functions": get_notrace_functions()}
-    names, _ = feature_extraction.get_graph_node_names(model, tracer_kwargs=tracer)
-    traced = feature_extraction.create_feature_extractor(model, {names[-1]: "out"}, tracer_kwargs=tracer)
+    traced = whole_graph(model, tracer)
     inputs = images()
     torch.testing.assert_close(traced(inputs)["out"], model(inputs))
 

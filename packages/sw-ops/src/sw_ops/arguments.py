@@ -18,10 +18,12 @@ def check_maps(**maps: Tensor) -> None:
         raise ValueError(f"{first}: got shape {tuple(shape)}, want [batch, channels, height, width]")
     if not dtype.is_floating_point:
         raise TypeError(f"{first}: got {dtype}, want a floating-point tensor")
+    device = like.device
     for name, tensor in others:
         if tensor.shape != shape:
             raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, want {tuple(shape)} as {first} has")
-        _check_alike(name, tensor, first, like)
+        if tensor.dtype != dtype or tensor.device != device:
+            raise _unlike(name, tensor, first, like)
 
 
 def check_kernels(
@@ -38,17 +40,22 @@ def check_kernels(
         ValueError: for a shape or the anchor.
         TypeError: for a dtype or device that is not that of ``x``.
     """
-    channels, wide = x.shape[1], horizontal.shape
+    # Of small maps the checks are a part of the time that can be measured: each property is asked for once.
+    channels, dtype, device, wide = x.shape[1], x.dtype, x.device, horizontal.shape
     if len(wide) != 3 or wide[0] != channels:
         raise ValueError(f"horizontal: got shape {tuple(wide)}, want [{channels}, k, L] as x has channels")
     _, thickness, length = wide
-    _check_kernel("vertical", vertical, (channels, length, thickness), x)
+    if horizontal.dtype != dtype or horizontal.device != device:
+        raise _unlike("horizontal", horizontal, "x", x)
+    if vertical.shape != (channels, length, thickness) or vertical.dtype != dtype or vertical.device != device:
+        raise _wrong("vertical", vertical, (channels, length, thickness), x)
     check_stripe(length, thickness, anchor)
-    _check_alike("horizontal", horizontal, "x", x)
-    if square is not None:
-        _check_kernel("square", square, (channels, thickness, thickness), x)
-    if bias is not None:
-        _check_kernel("bias", bias, (channels,), x)
+    if square is not None and (
+        square.shape != (channels, thickness, thickness) or square.dtype != dtype or square.device != device
+    ):
+        raise _wrong("square", square, (channels, thickness, thickness), x)
+    if bias is not None and (bias.shape != (channels,) or bias.dtype != dtype or bias.device != device):
+        raise _wrong("bias", bias, (channels,), x)
 
 
 def check_stripe(length: int, thickness: int, anchor: int) -> None:
@@ -63,13 +70,12 @@ def check_stripe(length: int, thickness: int, anchor: int) -> None:
         raise ValueError(f"anchor: got {anchor}, want one of the {length} taps of the stripe")
 
 
-def _check_kernel(name: str, tensor: Tensor, shape: tuple[int, ...], x: Tensor) -> None:
+def _wrong(name: str, tensor: Tensor, shape: tuple[int, ...], x: Tensor) -> Exception:
     if tensor.shape != shape:
-        raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, want {shape} as x and horizontal have it")
-    _check_alike(name, tensor, "x", x)
+        return ValueError(f"{name}: got shape {tuple(tensor.shape)}, want {shape} as x and horizontal have it")
+    return _unlike(name, tensor, "x", x)
 
 
-def _check_alike(name: str, tensor: Tensor, first: str, like: Tensor) -> None:
-    if tensor.dtype != like.dtype or tensor.device != like.device:
-        got, want = f"{tensor.dtype} on {tensor.device}", f"{like.dtype} on {like.device}"
-        raise TypeError(f"{name}: got {got}, want {want} as {first} is")
+def _unlike(name: str, tensor: Tensor, first: str, like: Tensor) -> Exception:
+    got, want = f"{tensor.dtype} on {tensor.device}", f"{like.dtype} on {like.device}"
+    return TypeError(f"{name}: got {got}, want {want} as {first} is")

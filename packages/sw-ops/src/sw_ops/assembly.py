@@ -64,13 +64,18 @@ def assemble_stripes(weight: Tensor, table: ShiftTable, scales: SlotValues | Non
     if weight.shape != (channels * n, 1, k, k):
         raise ValueError(f"weight: got shape {tuple(weight.shape)}, want {(channels * n, 1, k, k)} as the table says")
 
-    placement = torch.cat(placements(table, weight.dtype, scales), dim=1)  # [channels, 2n+1, n]
-    taps = _placed(weight, placement)
-    return Stripes(
-        horizontal=taps[:, :n].transpose(1, 2).reshape(channels, k, n * k),
-        vertical=taps[:, n : 2 * n].reshape(channels, n * k, k),
-        square=taps[:, 2 * n],
-    )
+    if scales is None:
+        return Stripes(*stripes_of_slots(weight, table.horizontal, table.vertical, table.identity))
+    return Stripes(*_cut(_placed(weight, torch.cat(placements(table, weight.dtype, scales), dim=1))))
+
+
+def stripes_of_slots(
+    weight: Tensor, horizontal: Tensor, vertical: Tensor, identity: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return :func:`assemble_stripes` of a table's tensors; TorchScript compiles this function."""
+    slots = torch.cat([horizontal, vertical, identity.unsqueeze(-1)], dim=2)  # [channels, n_rep, 2n+1]
+    every_slot = torch.arange(horizontal.shape[2], device=slots.device, dtype=slots.dtype)
+    return _cut(_placed(weight, (slots.unsqueeze(-1) == every_slot).to(weight.dtype).sum(dim=1)))
 
 
 def assemble_ninefold(weight: Tensor, neighbours: Tensor) -> Tensor:
@@ -140,10 +145,24 @@ def position_embedding(table: ShiftTable, values: SlotValues, size: tuple[int, i
 def _placed(weight: Tensor, placement: Tensor) -> Tensor:
     """Sum the slots ``[channels*n, 1, k, k]`` at each position of ``placement`` ``[channels, positions, n]``."""
     channels, positions, n = placement.shape
-    k, device = weight.shape[-1], weight.device.type
-    # A product in autocast's dtype would round every tap; the meta device knows no autocast.
-    with torch.autocast(device, enabled=False) if device != "meta" else nullcontext():
-        return torch.bmm(placement, weight.reshape(channels, n, k * k)).view(channels, positions, k, k)
+    k = weight.shape[-1]
+    slots = weight.reshape(channels, n, k * k)
+    if torch.jit.is_scripting():
+        taps = torch.bmm(placement, slots)
+    else:
+        # A product in autocast's dtype would round every tap; the meta device knows no autocast.
+        device = weight.device.type
+        with torch.autocast(device, enabled=False) if device != "meta" else nullcontext():
+            taps = torch.bmm(placement, slots)
+    return taps.view(channels, positions, k, k)
+
+
+def _cut(taps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut ``[channels, 2n+1, k, k]`` into the horizontal, the vertical and the square kernel."""
+    channels, positions, k, _ = taps.shape
+    n = positions // 2
+    horizontal = taps[:, :n].transpose(1, 2).reshape(channels, k, n * k)
+    return horizontal, taps[:, n : 2 * n].reshape(channels, n * k, k), taps[:, 2 * n]
 
 
 def _reach(table: ShiftTable, size: int) -> Tensor:

@@ -61,14 +61,15 @@ def serving_backend(device: torch.device, dtype: torch.dtype) -> Literal["native
     """
     if _choice == "torch":
         return "torch"
-    if device.type not in _native_devices or dtype not in _NATIVE_DTYPES[device.type]:
-        if _choice == "native":
+    kind = device.type
+    if kind not in _native_devices or dtype not in _NATIVE_DTYPES[kind]:
+        if _choice == "native" and dtype.is_floating_point:  # the checks refuse anything else, by its name
             raise RuntimeError(
-                f"use_backend('native'): no compiled kernel for {dtype} on {device.type}"
+                f"use_backend('native'): no compiled kernel for {dtype} on {kind}"
                 f" (there are some for: {', '.join(native_devices()) or 'none'}); see 'sw-ops doctor'"
             )
         return "torch"
-    if device.type != "cuda":
+    if kind != "cuda":
         return "native"
     problem = _gpu_problem(device.index, _choice == "auto")
     if problem is None:

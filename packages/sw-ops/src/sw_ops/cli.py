@@ -85,6 +85,26 @@ def bench(
         json_file.write_text(json.dumps(found, indent=2))
 
 
+@app.command()
+def accuracy(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Measure on the CPU how exact the fast algorithm is, beside exact=True and PyTorch's convolution."""
+    from sw_ops.bench.accuracy import METHODS, measure
+
+    found = measure()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    table = Table(title="float32, a 3x51 kernel on 56x56", title_justify="left")
+    table.add_column("what")
+    for method in METHODS:
+        table.add_column(method, justify="right")
+    for what, figures in found.items():
+        table.add_row(what, *(f"{figures[method]:.3g}" for method in METHODS))
+    Console().print(table)
+
+
 def _fail(message: str) -> NoReturn:
     typer.echo(f"sw-ops: {message}", err=True)
     raise typer.Exit(2)

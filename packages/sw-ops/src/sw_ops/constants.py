@@ -18,6 +18,7 @@ class ConstantTensors(nn.Module):
     the average of an index with itself, computed in floating point and truncated, may be another index.
     """
 
+    __jit_ignored_attributes__ = ("constants",)
     constants: Mapping[str, Tensor] = MappingProxyType({})  # of modules that were pickled when tables were buffers
 
     def set_constants(self, **tensors: Tensor) -> None:

@@ -1,15 +1,14 @@
 """The shift-wise layer, in its training form and in the fused form for inference."""
 
-from __future__ import annotations
+# Annotations are objects here, not strings: TorchScript and torch.fx take those of a module as they are.
 
 import copy
-from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sw_ops.assembly import Stripes, assemble_stripes
+from sw_ops.assembly import assemble_stripes, stripes_of_slots
 from sw_ops.constants import ConstantTensors
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 from sw_ops.table import ChannelSplit, ShiftTable, slot_count
@@ -129,34 +128,33 @@ class ShiftwiseConv2d(ConstantTensors):
         """Draw the small kernels from N(0, 0.02), start the norms as identities, restore the tables."""
         self.weights.reset_parameters()
         self.reset_constants()
-        for norm in self._norms:
+        for norm in (self.norm_horizontal, self.norm_vertical, self.norm_identity):
             norm.reset_parameters()
 
     @property
+    @torch.jit.unused
     def table(self) -> ShiftTable:
         """The shuffles that the layer holds."""
         slots = (self.slots_horizontal, self.slots_vertical, self.slots_identity)
         return ShiftTable(self.kernel_size, self.small_kernel, *slots)
 
-    @property
-    def _norms(self) -> tuple[nn.BatchNorm2d, nn.BatchNorm2d, nn.BatchNorm2d]:
-        return self.norm_horizontal, self.norm_vertical, self.norm_identity
-
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output for ``[B, C, H, W]``."""
         _check_input(x, self.channels)
-        if any(norm.training or norm.running_mean is None for norm in self._norms):
+        if self._uses_batch_statistics():
             rep = _channels(x, self.rep_channels)
-            h, v, s = stripe_conv2d(rep, *self._stripes(), anchor=self.kernel_size // 2, exact=self.exact)
+            horizontal, vertical, square = self._stripes()
+            h, v, s = stripe_conv2d(rep, horizontal, vertical, square, self.kernel_size // 2, exact=self.exact)
             normed = self.norm_horizontal(h) + self.norm_vertical(v) + self.norm_identity(s)
             # What `cat` passes back is a slice, on which batch norms are slow; what a product passes back is not.
             rep = normed * 1 + rep
             return torch.cat([rep, _channels(x, self.ghost_channels)], dim=1)
-        return _fused_forward(
-            x, self.rep_channels, self.ghost_channels, *self._folded(), self.kernel_size // 2, self.exact
-        )
+        horizontal, vertical, bias = self._folded()
+        rep = _channels(x, self.rep_channels)
+        rep = stripe_conv2d_fused(rep, horizontal, vertical, bias, self.kernel_size // 2, exact=self.exact)
+        return torch.cat([rep, _channels(x, self.ghost_channels)], dim=1)
 
-    def fuse(self) -> FusedShiftwiseConv2d:
+    def fuse(self) -> "FusedShiftwiseConv2d":
         """Return the layer for inference: one stripe pair and a bias, equal to this layer in evaluation mode."""
         with torch.no_grad():
             horizontal, vertical, bias = self._folded()
@@ -175,21 +173,34 @@ class ShiftwiseConv2d(ConstantTensors):
             fused.bias.copy_(bias)
         return fused.train(self.training)
 
-    def _stripes(self) -> Stripes:
-        return assemble_stripes(reduce(torch.add, self.weights), self.table)
+    def _uses_batch_statistics(self) -> bool:
+        a, b, c = self.norm_horizontal, self.norm_vertical, self.norm_identity
+        tracked = a.running_mean is not None and b.running_mean is not None and c.running_mean is not None
+        return a.training or b.training or c.training or not tracked
+
+    def _stripes(self) -> tuple[Tensor, Tensor, Tensor]:
+        weight = self.weights[0]
+        for path, other in enumerate(self.weights):
+            if path > 0:
+                weight = weight + other
+        return stripes_of_slots(weight, self.slots_horizontal, self.slots_vertical, self.slots_identity)
 
     def _folded(self) -> tuple[Tensor, Tensor, Tensor]:
         """Fold the norms, the identity path and the residual into one pair of stripes and a bias."""
-        scales, shifts = zip(*(_affine(norm) for norm in self._norms), strict=True)
-        horizontal, vertical, square = (
-            kernel * scale[:, None, None] for kernel, scale in zip(self._stripes(), scales, strict=True)
-        )
-        k, length, anchor = self.small_kernel, horizontal.shape[2], self.kernel_size // 2
-        residual = torch.zeros_like(square[0])
-        residual[k // 2, k // 2] = 1
-        before = anchor - k // 2
-        horizontal = horizontal + F.pad(square + residual, (before, length - k - before))
-        return horizontal, vertical, shifts[0] + shifts[1] + shifts[2]
+        horizontal, vertical, square = self._stripes()
+        norm = self.norm_horizontal
+        scale_a, shift_a = _affine(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
+        norm = self.norm_vertical
+        scale_b, shift_b = _affine(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
+        norm = self.norm_identity
+        scale_c, shift_c = _affine(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
+        margin = self.small_kernel // 2
+        residual = F.pad(torch.ones_like(square[:, :1, :1]), [margin, margin, margin, margin])
+        before = self.kernel_size // 2 - margin
+        after = horizontal.shape[2] - self.small_kernel - before
+        middle = F.pad(square * scale_c[:, None, None] + residual, [before, after])
+        horizontal = horizontal * scale_a[:, None, None] + middle
+        return horizontal, vertical * scale_b[:, None, None], shift_a + shift_b + shift_c
 
     def extra_repr(self) -> str:
         """Describe the layer in ``print``."""
@@ -246,8 +257,9 @@ class FusedShiftwiseConv2d(ConstantTensors):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output for ``[B, C, H, W]``."""
         _check_input(x, self.channels)
-        folded = (self.horizontal, self.vertical, self.bias)
-        return _fused_forward(x, self.rep_channels, self.ghost_channels, *folded, self.kernel_size // 2, self.exact)
+        anchor, rep = self.kernel_size // 2, _channels(x, self.rep_channels)
+        rep = stripe_conv2d_fused(rep, self.horizontal, self.vertical, self.bias, anchor, exact=self.exact)
+        return torch.cat([rep, _channels(x, self.ghost_channels)], dim=1)
 
     def extra_repr(self) -> str:
         """Describe the layer in ``print``."""
@@ -273,23 +285,10 @@ def reparameterize(module: nn.Module) -> nn.Module:
 
 def _check_input(x: Tensor, channels: int) -> None:
     if x.ndim != 4 or x.shape[1] != channels:
-        raise ValueError(f"x: got shape {tuple(x.shape)}, want {channels} channels in [batch, channels, height, width]")
+        shape = str(x.shape) if torch.jit.is_scripting() else str(tuple(x.shape))
+        raise ValueError(f"x: got shape {shape}, want {channels} channels in [batch, channels, height, width]")
     if not x.is_floating_point():
         raise TypeError(f"x: got {x.dtype}, want a floating-point tensor")
-
-
-def _fused_forward(
-    x: Tensor,
-    rep_channels: Tensor,
-    ghost_channels: Tensor,
-    horizontal: Tensor,
-    vertical: Tensor,
-    bias: Tensor,
-    anchor: int,
-    exact: bool,
-) -> Tensor:
-    rep = stripe_conv2d_fused(_channels(x, rep_channels), horizontal, vertical, bias, anchor, exact=exact)
-    return torch.cat([rep, _channels(x, ghost_channels)], dim=1)
 
 
 def _channels(x: Tensor, index: Tensor) -> Tensor:
@@ -299,12 +298,19 @@ def _channels(x: Tensor, index: Tensor) -> Tensor:
     return x.index_select(1, index)
 
 
-def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def _affine(
+    mean: Tensor | None, variance: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
     """Return scale and shift of a batch norm in evaluation mode."""
-    assert norm.running_var is not None
-    assert norm.running_mean is not None
-    scale = torch.rsqrt(norm.running_var + norm.eps)
-    if norm.weight is not None:
-        scale = norm.weight * scale
-    shift = -norm.running_mean * scale
-    return scale, shift if norm.bias is None else norm.bias + shift
+    assert mean is not None
+    assert variance is not None
+    scale = torch.rsqrt(variance + eps)
+    if weight is not None:
+        scale = weight * scale
+    shift = -mean * scale
+    return scale, shift if bias is None else bias + shift
+
+
+# torch.fx cannot look inside these, for they ask for shapes and devices; of a layer it sees the rest.
+for _function in ("_check_input", "_channels", "_affine", "stripes_of_slots", "stripe_conv2d", "stripe_conv2d_fused"):
+    torch.fx.wrap(_function)

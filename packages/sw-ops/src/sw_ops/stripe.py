@@ -13,15 +13,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import register_decomposition
+from torch._ops import OpOverload
 from torch.utils.flop_counter import register_flop_formula
 
 from sw_ops import native, reference
 from sw_ops.arguments import check_kernels, check_maps, check_stripe
-from sw_ops.backend import serving_backend, under_transform
+from sw_ops.backend import native_devices, serving_backend, under_transform
 
 
 def stripe_conv2d(
-    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int, *, exact: bool = False
+    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int, exact: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Convolve every channel of ``x`` with its wide, its tall and its square kernel; zero padded, same size.
 
@@ -41,16 +43,21 @@ def stripe_conv2d(
         The three maps, each ``[B, C, H, W]`` in the dtype and memory format of ``x``. Under autocast everything is
         computed in the autocast dtype, with sums in float32.
     """
-    x, horizontal, vertical, square = _prepared(x, horizontal, vertical, square)
-    check_maps(x=x)
-    if _served_by_pytorch(x):
+    if torch.jit.is_scripting():  # whose autocast knows only operators of PyTorch
+        horizontal, vertical, square = horizontal.to(x.dtype), vertical.to(x.dtype), square.to(x.dtype)
+        return torch.ops.sw_ops.stripe_conv2d(x, horizontal, vertical, square, anchor, exact)
+    else:
+        x, horizontal, vertical, square = _autocast(x, horizontal, vertical, square)
+        if not _served_by_pytorch(x):
+            return _forward(x, horizontal, vertical, square, anchor, exact)
+        check_maps(x=x)
         check_kernels(x, horizontal, vertical, anchor, square=square)
+        horizontal, vertical, square = _of_known_shape(horizontal, vertical, square)
         return reference.stripe_conv2d(x, horizontal, vertical, square, anchor)
-    return _forward(x, horizontal, vertical, square, anchor, exact)
 
 
 def stripe_conv2d_fused(
-    x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, *, exact: bool = False
+    x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, exact: bool = False
 ) -> Tensor:
     """Add the horizontal and the vertical stripe convolution of ``x`` and a bias, written as one map.
 
@@ -67,15 +74,20 @@ def stripe_conv2d_fused(
     Returns:
         ``[B, C, H, W]`` in the dtype and memory format of ``x``.
     """
-    x, horizontal, vertical, bias = _prepared(x, horizontal, vertical, bias)
-    check_maps(x=x)
-    if _served_by_pytorch(x):
+    if torch.jit.is_scripting():  # as above
+        horizontal, vertical, bias = horizontal.to(x.dtype), vertical.to(x.dtype), bias.to(x.dtype)
+        return torch.ops.sw_ops.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor, exact)
+    else:
+        x, horizontal, vertical, bias = _autocast(x, horizontal, vertical, bias)
+        if not _served_by_pytorch(x):
+            return _fused(x, horizontal, vertical, bias, anchor, exact)
+        check_maps(x=x)
         check_kernels(x, horizontal, vertical, anchor, bias=bias)
+        horizontal, vertical = _of_known_shape(horizontal, vertical)
         return reference.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor)
-    return _fused(x, horizontal, vertical, bias, anchor, exact)
 
 
-def _prepared(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+def _autocast(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     """Cast to the autocast dtype where autocast is on, as PyTorch's own convolutions do; float64 is left alone."""
     device = x.device.type
     if device != "meta" and torch.is_autocast_enabled(device) and x.is_floating_point():
@@ -84,11 +96,20 @@ def _prepared(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     return (x, *others)
 
 
+def _of_known_shape(*kernels: Tensor) -> tuple[Tensor, ...]:
+    """Return kernels that were computed in a trace with their sizes as constants, without which ONNX has no conv."""
+    if not torch.jit.is_tracing():
+        return kernels
+    return tuple(kernel.reshape([int(size) for size in kernel.shape]) for kernel in kernels)
+
+
 def _served_by_pytorch(x: Tensor) -> bool:
-    """Tell whether the PyTorch form computes: where no kernel is, and under transforms."""
+    """Tell whether the PyTorch form computes: where no kernel is, under transforms, and in a trace for ONNX."""
     if serving_backend(x.device, x.dtype) == "torch":
         return True
-    return not torch.compiler.is_compiling() and under_transform()
+    if torch.compiler.is_compiling():
+        return False
+    return under_transform() or (torch.jit.is_tracing() and torch.onnx.is_in_onnx_export())
 
 
 # --- gradients -------------------------------------------------------------------------------------------------------
@@ -214,11 +235,11 @@ def _fake_fused(
 _library = torch.library.Library("sw_ops", "DEF")
 
 
-def _operator(name: str, kernel: Callable, fake: Callable, save: Callable, backward: Callable) -> Callable:
+def _operator(name: str, kernel: Callable, fake: Callable, save: Callable, backward: Callable) -> OpOverload:
     """Register what ``torch.library.custom_op`` would, without the checks that it makes in every call."""
     _library.define(name + torch.library.infer_schema(kernel, mutates_args=()))
-    for device in ("CPU", "CUDA"):
-        _library.impl(name, kernel, device)
+    for device in native_devices():
+        _library.impl(name, kernel, device.upper())
     torch.library.register_fake(f"sw_ops::{name}", fake, lib=_library)
     torch.library.register_autograd(f"sw_ops::{name}", backward, setup_context=save, lib=_library)
     return getattr(torch.ops.sw_ops, name).default
@@ -232,6 +253,32 @@ _weight_grad = _operator(
     "stripe_conv2d_weight_grad", native.weight_grad, _fake_weight_grad, _save_weight_grad, _backward_weight_grad
 )
 _fused = _operator("stripe_conv2d_fused", native.fused, _fake_fused, _save_fused, _backward_fused)
+
+
+# --- decompositions, for exporters -----------------------------------------------------------------------------------
+
+
+@register_decomposition(_forward)
+def _decompose_forward(
+    x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int, exact: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    return reference.stripe_conv2d(x, horizontal, vertical, square, anchor)
+
+
+@register_decomposition(_fused)
+def _decompose_fused(
+    x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, exact: bool = False
+) -> Tensor:
+    return reference.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor)
+
+
+def decompositions() -> dict[OpOverload, Callable]:
+    """Return what the operators are in PyTorch's own, for programs that other software than PyTorch runs.
+
+    ``torch.export.export(model, inputs).run_decompositions(sw_ops.decompositions())`` leaves none of this package's
+    operators in the program. ``torch.onnx.export`` finds the table by itself.
+    """
+    return {_forward: _decompose_forward, _fused: _decompose_fused}
 
 
 # --- operations, for torch.utils.flop_counter ------------------------------------------------------------------------

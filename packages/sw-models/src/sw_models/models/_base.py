@@ -1,6 +1,6 @@
 """What every network here has in common: a stem, four stages, a head, and timm's contract around them."""
 
-from __future__ import annotations
+# Annotations are objects here, not strings: torch.fx copies those of a model's forward into what TorchScript compiles.
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, repeat

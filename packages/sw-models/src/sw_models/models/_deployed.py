@@ -55,25 +55,32 @@ class FusedShiftwiseBlock(nn.Module):
             x: ``[B, dim, H, W]``.
             scratch: ``[2, B*H*W, hidden]``, memory to work in; without it, new memory is taken.
         """
-        rep = len(self.bias)
-        stripes = (self.horizontal, self.vertical, self.bias)
-        processed = stripe_conv2d_fused(x[:, :rep], *stripes, self.anchor, exact=self.exact)
+        rep = self.bias.shape[0]
+        processed = stripe_conv2d_fused(
+            x[:, :rep], self.horizontal, self.vertical, self.bias, self.anchor, exact=self.exact
+        )
         copied = x[:, rep:] * self.ghost_scale[:, None, None] + self.ghost_shift[:, None, None]
         y = torch.cat([processed, copied], dim=1)
         y = y.mul_(self.excite(self.squeeze(y.mean((2, 3))).relu_()).sigmoid_()[:, :, None, None])
 
         batch, dim, height, width = y.shape
-        memory, squares = (None, None) if scratch is None else scratch
-        pixels, hidden = y.permute(0, 2, 3, 1).reshape(-1, dim), len(self.expand_bias)
-        h = torch.addmm(self.expand_bias, pixels, self.expand_weight.T, out=memory)
-        h = torch.ops.aten.gelu_(h).view(batch, height * width, hidden)
-        h = torch.mul(h, self._response(h, squares), out=None if memory is None else h).view(-1, hidden)
+        hidden = self.expand_bias.shape[0]
+        pixels = y.permute(0, 2, 3, 1).reshape(-1, dim)
+        if scratch is None:
+            h = torch.addmm(self.expand_bias, pixels, self.expand_weight.T)
+            h = torch.ops.aten.gelu_(h).view(batch, height * width, hidden)
+            h = h * self._response(h, None)
+        else:
+            h = torch.addmm(self.expand_bias, pixels, self.expand_weight.T, out=scratch[0])
+            h = torch.ops.aten.gelu_(h).view(batch, height * width, hidden)
+            h = h.mul_(self._response(h, scratch[1].view_as(h)))
+        h = h.view(-1, hidden)
         y = torch.addmm(self.project_bias, h, self.project_weight.T).view(batch, height, width, dim)
         return y.permute(0, 3, 1, 2).add_(x)
 
     def _response(self, h: Tensor, squares: Tensor | None) -> Tensor:
         """Return the factors of the global response norm, ``[B, 1, hidden]``."""
-        norm = l2_norm(h, 1, None if squares is None else squares.view_as(h))
+        norm = l2_norm(h, [1], squares)
         response = norm / (norm.mean(dim=2, keepdim=True) + self.grn_eps)
         return (1 + self.grn_weight * response).to(h.dtype)
 
@@ -97,27 +104,28 @@ class FusedShiftwiseStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the stage's map, with the channels in their usual order."""
         x = self.downsample(x)
-        if not _runs_in_scratch(x):
-            return self.restore(self._run(x, None))
+        if torch.jit.is_scripting():
+            y = self.blocks(x)
+        else:
+            y = self._run_in_scratch(x) if _runs_in_scratch(x) else self.blocks(x)
+        return self.restore(y)
+
+    def _run_in_scratch(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
         widest = max(len(block.expand_bias) for block in self.blocks)  # type: ignore[arg-type]
         images = max(1, min(batch, _CACHED_BYTES // (widest * height * width * x.element_size())))
         scratch = x.new_empty(2 * images * height * width * widest)
         y = torch.empty_like(x, memory_format=torch.channels_last)
         for part, out in zip(x.split(images), y.split(images), strict=True):
-            out.copy_(self._run(part, scratch))
-        return self.restore(y)
-
-    def _run(self, x: Tensor, scratch: Tensor | None) -> Tensor:
-        pixels = x.shape[0] * x.shape[2] * x.shape[3]
-        for block in self.blocks:
-            size = (2, pixels, len(block.expand_bias))  # type: ignore[arg-type]
-            x = block(x, None if scratch is None else scratch[: math.prod(size)].view(size))
-        return x
+            for block in self.blocks:
+                size = (2, len(part) * height * width, len(block.expand_bias))  # type: ignore[arg-type]
+                part = block(part, scratch[: math.prod(size)].view(size))
+            out.copy_(part)
+        return y
 
 
 @register_notrace_function
-def l2_norm(x: Tensor, dim: int | tuple[int, ...], squares: Tensor | None = None) -> Tensor:
+def l2_norm(x: Tensor, dim: list[int], squares: Tensor | None = None) -> Tensor:
     """Return the L2 norms over ``dim``, which is kept with size 1; in float32 for 16-bit ``x``.
 
     Args:
@@ -126,16 +134,18 @@ def l2_norm(x: Tensor, dim: int | tuple[int, ...], squares: Tensor | None = None
         squares: memory to work in, like ``x``; without it, new memory is taken.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
-    if x.device.type != "cpu" or x.dtype == torch.float16:  # whose squares overflow
+    if torch.jit.is_scripting() or x.device.type != "cpu" or x.dtype == torch.float16:  # whose squares overflow
         return torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=dtype)
-    # Faster on CPUs than vector_norm. The root of zero would have an infinite gradient.
-    return torch.mul(x, x, out=squares).sum(dim, keepdim=True, dtype=dtype).clamp_min(torch.finfo(dtype).tiny).sqrt()
+    else:  # faster on CPUs; the root of zero would have an infinite gradient
+        total = torch.mul(x, x, out=squares).sum(dim, keepdim=True, dtype=dtype)
+        return total.clamp_min(torch.finfo(dtype).tiny).sqrt()
 
 
 def _runs_in_scratch(x: Tensor) -> bool:
     """Tell whether a plain CPU inference is going on: memory that is written again has no place elsewhere."""
     return (
-        x.device.type == "cpu"
+        isinstance(x, Tensor)  # and not what torch.fx traces with
+        and x.device.type == "cpu"
         and not torch.is_grad_enabled()
         and not under_transform()
         and not torch.is_autocast_enabled("cpu")
@@ -156,3 +166,7 @@ def _permutation(order: Tensor, like: Tensor) -> nn.Conv2d:
     layer = nn.Conv2d(len(order), len(order), 1, bias=False, device="meta")
     layer.weight = nn.Parameter(F.one_hot(order, len(order)).to(like)[:, :, None, None])
     return layer
+
+
+for _function in ("stripe_conv2d_fused", "l2_norm"):
+    torch.fx.wrap(_function)  # they ask for shapes and devices, which symbolic tracing has not

@@ -1,6 +1,6 @@
 """The form in which detectors and segmenters take a backbone: the maps of chosen stages, each with a norm."""
 
-from __future__ import annotations
+# Annotations are objects here, not strings, as in _base.py.
 
 from collections.abc import Sequence
 from typing import Any

@@ -78,8 +78,8 @@ class StripedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of the three normalised maps."""
-        kernels = (self.horizontal, self.vertical, self.square)
-        h, v, s = stripe_conv2d(x, *kernels, self.kernel_size // 2, exact=self.exact)
+        anchor = self.kernel_size // 2
+        h, v, s = stripe_conv2d(x, self.horizontal, self.vertical, self.square, anchor, exact=self.exact)
         return self.norm_horizontal(h) + self.norm_vertical(v) + self.norm_square(s)
 
     @torch.no_grad()
@@ -136,6 +136,10 @@ def slots_to_stripe(weight: Tensor, kernel_size: int) -> Tensor:
     if stripe[..., kernel_size:].any():
         raise ValueError(f"kernel_size: the slots reach further than {kernel_size} columns, want at most that")
     return stripe[..., :kernel_size]
+
+
+for _function in ("stripe_conv2d", "stripe_conv2d_fused"):
+    torch.fx.wrap(_function)  # they ask for shapes and devices, which symbolic tracing has not
 
 
 class SLaK(StagedNet):

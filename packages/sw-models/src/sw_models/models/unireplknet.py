@@ -57,10 +57,10 @@ class DilatedReparamConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of the normalised maps, ``[B, C, H, W]`` as ``x``."""
-        dense, *dilated = self.branches
-        y = dense(x)
-        for branch in dilated:
-            y = y + branch(x)
+        y = self.branches[0](x)
+        for number, branch in enumerate(self.branches):
+            if number > 0:
+                y = y + branch(x)
         return y
 
     @torch.no_grad()
@@ -82,12 +82,11 @@ class DilatedReparamConv2d(nn.Module):
 class ResponseNorm(nn.Module):
     """Global response normalisation of channels-last maps ``[B, H, W, C]``; without ``bias`` once deployed."""
 
-    eps = 1e-6
-
     def __init__(
         self, channels: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
+        self.eps = 1e-6
         self.weight = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
         self.bias: nn.Parameter | None = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
         self.reset_parameters()

@@ -21,8 +21,10 @@ from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 from sw_ops.table import ShiftTable, slot_count
 
 DENSE_KERNEL = 13  # the kernel of UniRepLKNet (arXiv 2311.15599), the rival in speed
-FUSED, THREE_MAPS, TRAINING, BY_TORCH = "fused", "three maps", "three maps + backward", "fused, by PyTorch"
+FUSED, EXACT, THREE_MAPS, TRAINING = "fused", "fused, exact", "three maps", "three maps + backward"
+BY_TORCH = "fused, by PyTorch"
 DENSE, COPY, PUBLISHED = f"dense {DENSE_KERNEL}x{DENSE_KERNEL}", "copy of the input", "published algorithm"
+_CONTENDERS = (FUSED, EXACT, THREE_MAPS, TRAINING, BY_TORCH, DENSE, COPY)
 _PEAK = ("peak", "")
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -78,7 +80,9 @@ def measure(
 
     On the CPU each contender has a process of its own.
     """
-    contenders = [(name, layout) for layout in LAYOUTS for name in (FUSED, THREE_MAPS, TRAINING, BY_TORCH, DENSE, COPY)]
+    contenders = [(name, layout) for layout in LAYOUTS for name in _CONTENDERS]
+    if device.type != "cpu":  # whose kernels are exact anyway
+        contenders = [(name, layout) for name, layout in contenders if name != EXACT]
     if published:
         contenders.append((PUBLISHED, "contiguous"))
     on_cpu = device.type == "cpu"
@@ -190,5 +194,7 @@ def _make(contender: str, layout: str, shape: Shape, batch: int, device: torch.d
         return training
 
     bias = random(c)
+    if contender == EXACT:
+        return torch.no_grad()(lambda: stripe_conv2d_fused(x, *stripes[:2], bias, anchor, exact=True))
     fused = reference.stripe_conv2d_fused if contender == BY_TORCH else stripe_conv2d_fused
     return torch.no_grad()(lambda: fused(x, *stripes[:2], bias, anchor))

@@ -47,6 +47,16 @@ class Bright(HeatMethod):
         return view.mean(dim=1, keepdim=True) / 255
 
 
+def test_equal_detectors_give_equal_files(tmp_path):
+    files = set()
+    for number in range(8):  # three keys in an order drawn anew would be the same eight times in 6^7 cases
+        path = tmp_path / f"{number}.safetensors"
+        Detector(Bright(), describe(View(128))).save(path)
+        files.add(path.read_bytes())
+        assert read_info(path) == describe(View(128))
+    assert len(files) == 1
+
+
 @pytest.mark.parametrize("size", [(64, 64), (50, 90), (200, 130)])
 def test_maps_lie_over_the_image_whatever_its_size(size):
     image = np.zeros((*size, 3), dtype=np.uint8)

@@ -1,5 +1,6 @@
 """What the package offers by its own name, and that offering it costs nothing."""
 
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import sw_anomaly
 
 @pytest.mark.parametrize("name", sw_anomaly.__all__)
 def test_every_public_name_is_there_and_documented(name):
-    assert getattr(sw_anomaly, name).__doc__
+    assert re.search(r"^    (Args|Attributes|Example):$", getattr(sw_anomaly, name).__doc__, re.MULTILINE)
     assert name in dir(sw_anomaly)
 
 

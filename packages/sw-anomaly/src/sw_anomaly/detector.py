@@ -83,7 +83,13 @@ class DetectorInfo:
 
 
 class Detector:
-    """A method for the views of one category, with thresholds."""
+    """A method for the views of one category, with thresholds.
+
+    Example:
+        >>> detector = sw_anomaly.load_detector("runs/bottle/001/checkpoint.safetensors")
+        >>> inspection = detector.inspect(sw_anomaly.load_image("part.png"))
+        >>> inspection.score >= detector.image_threshold
+    """
 
     def __init__(self, method: Method, info: DetectorInfo) -> None:
         self.method = method
@@ -134,10 +140,20 @@ class Detector:
         def write(partial: Path) -> None:
             try:
                 save_file(tensors, partial, metadata)
+                _sort_header(partial)
             except SafetensorError as error:  # how it tells of a full disk
                 raise OSError(f"{path}: {error}") from error
 
         write_atomically(path, write)
+
+
+def _sort_header(path: Path) -> None:
+    """Give equal tensors equal files: safetensors writes its metadata in an order that is drawn anew each time."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.dumps(json.loads(file.read(size)), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        file.seek(8)
+        file.write(header.encode().ljust(size))
 
 
 def load_detector(path: Path | str) -> Detector:

@@ -102,9 +102,13 @@ def test_a_checkpoint_that_is_not_as_asked(run, tiny_root, tmp_path):
         ("--model", "vanilla", "model 'swnano'; 'vanilla'"),
         ("--seed", 3, "seed 0; 3"),
         ("--image-size", 96, "image_size 64; 96"),
+        ("--bit-depth", 12, "bit_depth 8; 12"),
     ):
         refused = refusal(run("eval", "--category", "disc", *arguments, option, asked))
         assert f"is for the {about} is wanted" in refused
+    message = "--epochs: got 3, which no checkpoint tells of itself"
+    assert message in refusal(run("eval", "--category", "disc", *arguments, "--epochs", 3))
+    assert run("eval", "--category", "disc", *arguments, "--bit-depth", 8, "--align", "off").exit_code == 0
 
 
 QUICK = ("--method", "bank", "--image-size", "64")

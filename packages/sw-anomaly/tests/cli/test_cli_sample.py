@@ -9,5 +9,5 @@ def test_sample_writes_a_folder_that_eval_takes_as_synthetic(run, tmp_path, monk
     for name, count in (("TRAIN_GOOD", 3), ("TEST_GOOD", 1), ("TEST_PER_DEFECT", 1)):
         monkeypatch.setattr(f"sw_anomaly.sample.write.{name}", count)
     assert run("sample", "mine").exit_code == 0
-    assert "already exists" in refusal(run("sample", "mine"))
+    assert "already there" in refusal(run("sample", "mine"))
     assert json.loads(run("eval", "--category", "bottle", "--data", "mine", "--json").stdout)["synthetic"] is True

@@ -46,21 +46,25 @@ def test_two_trainings_at_once_do_not_share_a_folder(run, tiny_root, tmp_path, m
     assert run("train", "--category", "disc", "--data", tiny_root).exit_code == 0
     assert "001: process" in refusal(others[0])
     assert "is writing there" in refusal(others[0])
+    assert "Continuing" not in others[0].stderr
     assert [path.name for path in (tmp_path / "runs" / "disc").glob("0*")] == ["001"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--model", "resnet"), "--model is 'resnet'; one of swnano,"),
-        (("--method", "magic"), "--method is 'magic'; one of auto, unet, unet+bank, bank, patchcore is wanted"),
-        (("--align", "on"), "--align is 'on'; one of auto, off is wanted"),
-        (("--protocol", "cheating"), "one of unsupervised, supervised, published is wanted"),
-        (("--image-size", 100), "a multiple of 32 from 64 is wanted"),
-        (("--defects", 3), "--defects and --known-type want --protocol supervised"),
-        (("--backbone", "resnet18"), "--backbone resnet18 is for --method patchcore; the method is auto"),
-        (("--method", "bank", "--model", "swnano"), "--model swnano is for --method auto; the method is bank"),
-        (("--method", "patchcore", "--protocol", "supervised"), "--protocol supervised is for --method auto"),
+        (("--model", "resnet"), "--model: got 'resnet', want one of swnano,"),
+        (("--method", "magic"), "--method: got 'magic', want one of auto, unet, unet+bank, bank, patchcore"),
+        (("--align", "on"), "--align: got 'on', want one of auto, off"),
+        (("--protocol", "cheating"), "want one of unsupervised, supervised, published"),
+        (("--image-size", 100), "--image-size: got 100, want a multiple of 32 from 64"),
+        (("--defects", 3), "--protocol: got unsupervised, want supervised with --defects or --known-type"),
+        (("--backbone", "resnet18"), "--backbone: got resnet18 for the method auto, want --method patchcore"),
+        (("--method", "bank", "--model", "swnano"), "--model: got swnano for the method bank, want --method auto"),
+        (
+            ("--method", "patchcore", "--protocol", "supervised"),
+            "--protocol: got supervised for the method patchcore, want --method auto",
+        ),
         (("--method", "patchcore", "--backbone", "resnetty"), "a model of timm is wanted"),
     ],
 )

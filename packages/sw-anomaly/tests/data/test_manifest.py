@@ -10,7 +10,7 @@ from PIL import Image
 
 from sw_anomaly.data.category import LabelledImage
 from sw_anomaly.data.layouts import read_category
-from sw_anomaly.data.manifest import check_unseen, digest, picture_digest, write_manifest
+from sw_anomaly.data.manifest import check_unseen, digest, picture_digest, training_images, write_manifest
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_models.errors import InputError
 
@@ -46,6 +46,7 @@ def test_the_manifest_names_every_file_with_the_sha256_of_its_content(category, 
         for entry, image in zip(manifest[part], images, strict=True):
             assert str(image.path).endswith(entry["path"])
             assert entry["path"].startswith("disc/")
+            assert entry["file"] == str(image.path.absolute())
             assert entry["sha256"] == hashlib.sha256(image.path.read_bytes()).hexdigest()
 
 
@@ -57,3 +58,20 @@ def test_the_digest_depends_on_contents_alone(category):
     assert digest(renamed) == before
     moved.write_bytes(moved.read_bytes() + b"x")
     assert digest(renamed) != before
+
+
+def test_training_images_are_found_again_unless_they_changed(category, tmp_path):
+    split = make_split(category, UNSUPERVISED, 1)
+    write_manifest(tmp_path / "manifest.json", split, UNSUPERVISED, 1)
+    paths = [image.path for image in split.train]
+    assert training_images(tmp_path / "manifest.json", 100) == paths
+    some = training_images(tmp_path / "manifest.json", 3)
+    assert len(some) == 3
+    assert set(some) <= set(paths)
+    paths[0].write_bytes(b"another")
+    paths[1].unlink()
+    assert training_images(tmp_path / "manifest.json", 100) == paths[2:]
+    assert training_images(tmp_path / "none.json", 100) == []
+    (tmp_path / "manifest.json").write_text("[]")
+    with pytest.raises(InputError, match=r"manifest\.json is damaged"):
+        training_images(tmp_path / "manifest.json", 100)

@@ -6,7 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sw_anomaly.data.category import LabelledImage
 from sw_anomaly.data.intensity import Intensity
+from sw_anomaly.data.manifest import write_manifest
+from sw_anomaly.data.splits import Protocol, Split
 from sw_anomaly.detector import Detector
 from sw_anomaly.export.onnx import OUTPUTS, check_file, export_detector
 from sw_anomaly.methods.ensemble import Ensemble
@@ -17,7 +20,7 @@ from sw_anomaly.preprocessing.pose import Crop
 from sw_anomaly.preprocessing.view import View
 from sw_models.errors import InputError
 
-from conftest import draw_nail, refusal
+from conftest import draw_nail, refusal, save
 
 SIZE = 64
 CROP = Crop(48, 32, 3, (210.0, 210.0, 210.0))
@@ -56,8 +59,8 @@ def exporter():
 @pytest.fixture(scope="module")
 def exported(exporter, detector, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "nail.onnx"
-    check = export_detector(detector, path)
-    assert check.images == 6
+    check = export_detector(detector, path, [draw_nail(1.2), draw_nail(4.0)[:, 9:]])
+    assert (check.given, check.drawn) == (2, 6)
     return path
 
 
@@ -87,7 +90,7 @@ def test_the_file_alone_decides_as_the_detector_does(detector, exported):
 def test_images_that_are_not_aligned_are_scaled(tmp_path):
     views = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     bank = decide(PatchBank.fit(views[:2], SIZE, seed=0), method="bank", view=View(SIZE))
-    assert export_detector(bank, tmp_path / "noise.onnx").images == 3
+    assert export_detector(bank, tmp_path / "noise.onnx").drawn == 3
     assert_agreement(tmp_path / "noise.onnx", bank, [views[2], views[2, :50], draw_nail(1.0)])
 
 
@@ -128,5 +131,11 @@ def test_the_command_writes_a_file_once(run, detector, exported, tmp_path, monke
     result = run("export", "any", tmp_path / "disc.onnx")
     assert result.exit_code == 0, result.output
     assert "agrees with the detector" in result.stdout
-    assert "already exists" in refusal(run("export", "any", tmp_path / "disc.onnx"))
-    assert "is not a folder" in refusal(run("export", "any", tmp_path / "nowhere" / "disc.onnx"))
+    assert "on 6 drawn images" in result.stdout
+    paths = [save(tmp_path / "data" / "nail" / "train" / "good" / f"{n}.png", draw_nail(n)) for n in range(3)]
+    images = tuple(LabelledImage(path, "good") for path in paths)
+    write_manifest(tmp_path / "manifest.json", Split(images, (), ()), Protocol(), 0)
+    result = run("export", tmp_path / "checkpoint.safetensors", tmp_path / "nail.onnx")
+    assert "on 3 training images and 6 drawn ones" in result.stdout, result.output
+    assert "already there" in refusal(run("export", "any", tmp_path / "disc.onnx"))
+    assert "want a file in a folder that exists" in refusal(run("export", "any", tmp_path / "nowhere" / "disc.onnx"))

@@ -45,7 +45,7 @@ def test_equal_seeds_give_equal_images_and_others_do_not(tmp_path):
 
 def test_an_existing_folder_is_not_written_to(tmp_path):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(InputError, match="already exists"):
+    with pytest.raises(InputError, match="already there"):
         write_sample(tmp_path / "mine")
 
 

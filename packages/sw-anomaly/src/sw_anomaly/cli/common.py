@@ -55,16 +55,27 @@ def progress_bars() -> Iterator[Progress]:
 
 
 def find_data(category: str, data: Path | None, out: Path, progress: Progress) -> Path:
-    """The folder of data; without one that of the embedded sample, which is drawn on first use."""
+    """Find the data that is meant.
+
+    Args:
+        category: Of the data.
+        data: A folder or a table; without one the embedded sample is meant, which is drawn on first use.
+        out: Folder of runs, where the sample is drawn.
+        progress: Told of each image that is drawn.
+
+    Returns:
+        The folder or the table.
+
+    Raises:
+        InputError: If the embedded sample has no such category.
+    """
     from sw_anomaly.sample.drawings import CATEGORIES
     from sw_anomaly.sample.write import is_synthetic, write_sample
 
     if data is None:
         if category not in (*CATEGORIES, "all"):
             choice = ", ".join(CATEGORIES)
-            raise InputError(
-                f"the embedded sample has no category {category!r}, only {choice}; give your images with --data"
-            )
+            raise InputError(f"--category: got {category!r}, want one of {choice}, or give your images with --data")
         data = out / "synthetic-sample"
         if not is_synthetic(data):
             write_sample(data, progress=progress)

@@ -55,7 +55,11 @@ def fit_options(
     ] = None,
     seed: Annotated[int | None, Option(min=0, help="What all that is random follows from. Default: 0.")] = None,
 ) -> dict[str, Any]:
-    """The fields of ``TrainingConfig`` that a command is asked for; raises ``InputError`` on what cannot be."""
+    """Return the fields of ``TrainingConfig`` that a command is asked for; what each is its help says.
+
+    Raises:
+        InputError: If an option is out of range, or does not go with another.
+    """
     from sw_anomaly.data.splits import DEFECTS
     from sw_anomaly.methods.unet.networks import MODELS
 
@@ -68,11 +72,13 @@ def fit_options(
     for name, value in given.items():
         fitting = METHODS_WITH[name]
         if value is not None and (method or "auto") not in fitting:
-            raise InputError(f"{name} {value} is for --method {fitting[0]}; the method is {method or 'auto'}")
+            raise InputError(f"{name}: got {value} for the method {method or 'auto'}, want --method {fitting[0]}")
     if protocol != "supervised" and (defects or known_type):
-        raise InputError("--defects and --known-type want --protocol supervised")
+        raise InputError(
+            f"--protocol: got {protocol or 'unsupervised'}, want supervised with --defects or --known-type"
+        )
     if image_size is not None and (image_size < 64 or image_size % 32):
-        raise InputError(f"--image-size is {image_size}; a multiple of 32 from 64 is wanted")
+        raise InputError(f"--image-size: got {image_size}, want a multiple of 32 from 64")
     asked = {
         "method": method,
         "model": {"patchcore": backbone or "shiftwise_nano", "bank": "none"}.get(method or "auto", model),
@@ -107,4 +113,4 @@ def with_fit_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _check_choice(option: str, value: str | None, choices: Iterable[str]) -> None:
     if value is not None and value not in choices:
-        raise InputError(f"{option} is {value!r}; one of {', '.join(choices)} is wanted")
+        raise InputError(f"{option}: got {value!r}, want one of {', '.join(choices)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -24,6 +25,12 @@ class Intensity:
     """
 
     white: float | None = None
+
+    @property
+    def bit_depth(self) -> int | None:
+        """Bits in use in files; None where the scale is not that of whole numbers."""
+        bits = math.log2((self.white or 255) + 1)
+        return int(bits) if bits.is_integer() and bits > 1 else None
 
     def levels(self, image: np.ndarray) -> np.ndarray:
         """Scale an image so that black is 0 and white is 255.

@@ -57,10 +57,38 @@ def write_manifest(path: Path, split: Split, protocol: Protocol, seed: int) -> N
     manifest: dict[str, Any] = {"protocol": protocol.name, "leaky": protocol.leaky, "seed": seed}
     for part in ("train", "validation", "test"):
         manifest[part] = [
-            {"path": "/".join(image.path.parts[-4:]), "sha256": _file_digest(image.path)}
+            {
+                "path": "/".join(image.path.parts[-4:]),
+                "file": str(image.path.absolute()),
+                "sha256": _file_digest(image.path),
+            }
             for image in getattr(split, part)
         ]
     write_atomically(path, lambda partial: partial.write_text(json.dumps(manifest, indent=1) + "\n"))
+
+
+def training_images(manifest: Path, count: int) -> list[Path]:
+    """Find images that a run was trained on.
+
+    Args:
+        manifest: What ``write_manifest`` wrote, or no file.
+        count: How many are wanted.
+
+    Returns:
+        So many at even distances, or fewer: those that are where they were, as they were.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    if not manifest.is_file():
+        return []
+    try:
+        held = json.loads(manifest.read_text())["train"]
+        chosen = [held[number * len(held) // min(count, len(held))] for number in range(min(count, len(held)))]
+        files = [(Path(one.get("file", "")), one["sha256"]) for one in chosen]  # earlier versions held no "file"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{manifest} is damaged ({error!r}); want what training wrote") from error
+    return [path for path, content in files if path.is_file() and _file_digest(path) == content]
 
 
 def _file_digest(path: Path) -> str:

@@ -71,7 +71,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was measured: overall, per defect type (each against all good images), image by image, as curves."""
+    """All that was measured: overall, per defect type (each against all good images), image by image, as curves.
+
+    Example:
+        >>> evaluation = sw_anomaly.evaluate(detector, category.test)
+        >>> evaluation.overall.image_auroc, evaluation.missed
+    """
 
     tested: tuple[TestedImage, ...]
     overall: Scores

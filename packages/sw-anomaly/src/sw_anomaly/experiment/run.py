@@ -113,10 +113,8 @@ def fit_run(
         InputError: If another process is at this very training, or no folder can be made.
     """
     config = configure(images, options)
-    run = find_unfinished(out / images.name, config)
-    if run is not None:
-        tell(f"Continuing the interrupted training in {run}")
-    run = run or new_run(out / images.name)
+    unfinished = find_unfinished(out / images.name, config)
+    run = unfinished or new_run(out / images.name)
     protocol = Protocol(config.protocol, config.defects, config.known_type)
     split = make_split(images, protocol, config.seed)
     if protocol.name == "supervised":  # a defect that is shown may have a copy among the others
@@ -125,6 +123,8 @@ def fit_run(
     with lock_folder(run):
         if (run / CHECKPOINT).is_file():  # the process that had it finished just now
             return run, 0.0
+        if unfinished is not None:
+            tell(f"Continuing the interrupted training in {run}")
         remove_half_written(run)
         try:
             detector = methods.fit(split, config, run, progress)
@@ -155,7 +155,8 @@ def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda t
         checkpoint = run / CHECKPOINT
     detector = methods.load_detector(checkpoint)
     info = detector.info
-    _check_is_as_asked(checkpoint, info, request)
+    if request.checkpoint is not None:
+        _check_is_as_asked(checkpoint, info, request)
     tell(f"Using {checkpoint}")
     split = make_split(images, info.protocol, info.seed)
     if not info.protocol.leaky:
@@ -205,9 +206,15 @@ def _check_is_as_asked(checkpoint: Path, info: DetectorInfo, request: Request) -
         "known_type": protocol.known_type,
         "image_size": info.view.image_size,
         "seed": info.seed,
+        "bit_depth": info.intensity.bit_depth,
+        "align": "auto" if info.view.crop else "off",
     }
     for name, wanted in {"category": request.category, **request.options}.items():
-        if name in has and wanted not in ("auto", has[name]):
+        if name not in has:
+            raise InputError(
+                f"--{name}: got {wanted!r}, which no checkpoint tells of itself; want it without --checkpoint"
+            )
+        if wanted not in ("auto", has[name]):
             raise InputError(f"checkpoint {checkpoint} is for the {name} {has[name]!r}; {wanted!r} is wanted")
 
 

@@ -7,7 +7,7 @@ where neither this package nor torch is installed. Whether it says what the dete
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,9 +32,17 @@ TOLERANCE = 0.01  # of the largest value in a map: some pixels are rounded diffe
 
 @dataclass(frozen=True)
 class Check:
-    """How far the file's answers lie from the detector's, relative to the largest value in its map, at most."""
+    """How far the file's answers lie from the detector's, at most.
 
-    images: int
+    Attributes:
+        given: Number of images that were given for it, such as those of training.
+        drawn: Number of images that were drawn for it.
+        score: Largest difference of a score, relative to the largest value in the image's map.
+        map: Largest difference of a value in a map, relative to the same.
+    """
+
+    given: int
+    drawn: int
     score: float
     map: float
 
@@ -60,10 +68,20 @@ class Decision(nn.Module):
         return score, full, score >= self.image_threshold, full >= self.pixel_threshold
 
 
-def export_detector(detector: Detector, path: Path) -> Check:
-    """Write the detector to the ONNX file ``path`` once it has been run and its answers agree with the detector's.
+def export_detector(detector: Detector, path: Path, images: Sequence[np.ndarray] = ()) -> Check:
+    """Write a detector to an ONNX file once it has been run and its answers agree with the detector's.
 
-    Raises ``InputError`` if what export needs is not installed, and ``RuntimeError`` if the answers do not agree.
+    Args:
+        detector: What is written.
+        path: The file.
+        images: What it is run on beside drawn images, each [H, W, 3] as ``load_image`` gives it.
+
+    Returns:
+        How far the answers lie apart.
+
+    Raises:
+        InputError: If what export needs is not installed.
+        RuntimeError: If the answers do not agree; then nothing is written.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
@@ -73,22 +91,22 @@ def export_detector(detector: Detector, path: Path) -> Check:
 
     def write(partial: Path) -> None:
         _write(decision, detector, partial)
-        checked.append(check_file(partial, detector))
+        checked.append(check_file(partial, detector, images))
 
     write_atomically(path, write)
     return checked[0]
 
 
-def check_file(path: Path, detector: Detector) -> Check:
-    """Run an exported file on drawn images; raises ``RuntimeError`` where it disagrees with the detector."""
+def check_file(path: Path, detector: Detector, given: Sequence[np.ndarray] = ()) -> Check:
+    """Run an exported file on given and on drawn images; raises ``RuntimeError`` where it disagrees."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     score_difference = map_difference = 0.0
     crop, side = detector.info.view.crop, detector.image_size
-    images = [*_draw_noise(side), *(_draw_parts(crop, side) if crop else ())]
-    for levels in images:
-        image = to_file(levels, detector.intensity)
+    drawn = [*_draw_noise(side), *(_draw_parts(crop, side) if crop else ())]
+    for image in (*given, *(to_file(levels, detector.intensity) for levels in drawn)):
+        image = _of_type(image, detector.intensity)
         score, score_map, is_defective, mask = session.run(OUTPUTS, {"image": image})
         wanted = detector.inspect(image)
         highest = float(wanted.map.max())
@@ -102,7 +120,7 @@ def check_file(path: Path, detector: Detector) -> Check:
                 f"the exported file disagrees with the detector: scores differ by {score_difference:.2g}, maps by "
                 f"{map_difference:.2g}, decisions {'follow' if follows else 'do not follow'} the thresholds"
             )
-    return Check(len(images), score_difference, map_difference)
+    return Check(len(given), len(drawn), score_difference, map_difference)
 
 
 def input_type(intensity: Intensity) -> torch.dtype:
@@ -110,6 +128,13 @@ def input_type(intensity: Intensity) -> torch.dtype:
     if intensity.white is None:
         return torch.uint8
     return torch.float32 if intensity.white == 1 or intensity.white > 65535 else torch.uint16
+
+
+def _of_type(image: np.ndarray, intensity: Intensity) -> np.ndarray:
+    """An image of a file, 8-bit ones among deeper ones on their scale, of the type that an exported file takes."""
+    if image.dtype == np.uint8 and intensity.white is not None:
+        return to_file(image, intensity)
+    return image.astype(str(input_type(intensity)).removeprefix("torch."))
 
 
 def to_file(levels: np.ndarray, intensity: Intensity) -> np.ndarray:

@@ -23,7 +23,12 @@ SCORED_SHARE = 0.0005  # an image's score is the mean of its highest pixels, so 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a detector says about an image: a score and a map of scores, float32 [H, W], none below 0."""
+    """What a detector says about an image.
+
+    Attributes:
+        score: How defective it looks.
+        map: How defective each place looks, float32 [H, W], none below 0.
+    """
 
     score: float
     map: np.ndarray

@@ -97,13 +97,36 @@ class Ranking:
 
 
 def rank_images(scores: Sequence[float] | np.ndarray, defective: Sequence[bool] | np.ndarray) -> Ranking:
-    """Ranking of images by their scores [N]; ``defective`` [N] says which are positive."""
+    """Rank images.
+
+    Args:
+        scores: Of the images, [N].
+        defective: Which of them are positive, [N].
+
+    Returns:
+        Their ranking.
+
+    Example:
+        >>> rank_images([0.1, 0.9], [False, True]).auroc()
+        1.0
+    """
     scores, defective = np.asarray(scores), np.asarray(defective, dtype=bool)
     return Ranking(scores[defective], scores[~defective])
 
 
 def rank_pixels(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> Ranking:
-    """Ranking of all pixels of the score ``maps``, each [H, W]; positive where the bool ``masks`` are set."""
+    """Rank all pixels of images.
+
+    Args:
+        maps: Scores of the pixels, [H, W] each.
+        masks: Which of them are positive, bool [H, W] each.
+
+    Returns:
+        Their ranking.
+
+    Raises:
+        ValueError: If a map and its mask differ in shape.
+    """
     for score_map, mask in zip(maps, masks, strict=True):
         if score_map.shape != mask.shape:
             raise ValueError(f"a map of shape {score_map.shape} has a mask of shape {mask.shape}; they must be equal")
@@ -112,7 +135,12 @@ def rank_pixels(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> Rank
 
 @dataclass(frozen=True)
 class RegionOverlap:
-    """Areas under the PRO curve up to each false-positive rate (1 is perfect); the curve at ``CURVE_AXIS``."""
+    """How much of each defective region is found.
+
+    Attributes:
+        areas: Under the curve up to each false-positive rate, divided by it: 1 is perfect.
+        curve: At the false-positive rates ``CURVE_AXIS``, for drawing.
+    """
 
     areas: dict[float, float]
     curve: np.ndarray
@@ -124,11 +152,19 @@ def region_overlap(
     masks: Sequence[np.ndarray],
     limits: Sequence[float] = PRO_LIMITS,
 ) -> RegionOverlap:
-    """Per-region overlap of the pixels ranked by ``rank_pixels(maps, masks)``.
+    """Measure the per-region overlap (PRO).
 
-    The fraction of each defective region (8-connected) that a threshold finds, averaged over all regions,
-    is plotted against the fraction of all defect-free pixels that it marks wrongly; the area from 0 to a
-    limit is divided by the limit. NaN without a region or without a defect-free pixel.
+    The fraction of each defective region (8-connected) that a threshold finds, averaged over all regions, is plotted
+    against the fraction of all defect-free pixels that it marks wrongly; the area from 0 to a limit is divided by it.
+
+    Args:
+        ranking: ``rank_pixels(maps, masks)``.
+        maps: Scores of the pixels, [H, W] each.
+        masks: Which of them are defective, bool [H, W] each.
+        limits: False-positive rates up to which areas are measured.
+
+    Returns:
+        Areas and curve, NaN without a region or without a defect-free pixel.
     """
     areas: list[np.ndarray] = [np.empty((len(limits), 0))]
     curve = np.zeros(CURVE_AXIS.shape)

@@ -35,8 +35,13 @@ CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 class Pose:
     """How a part lies in its image: positions are (row, column) in pixels.
 
-    ``start`` is on the axis, at the heavier end; ``axis``, of length 1, points to the other end. ``ground`` [3] is the
-    colour of the image's border, ``silhouette``, bool [H, W], what the part covers.
+    Attributes:
+        start: On the axis, at the heavier end, [2].
+        axis: Of length 1, towards the other end, [2].
+        length: Along the axis, in pixels.
+        width: Across it.
+        ground: The color of the image's border, [3].
+        silhouette: What the part covers, bool [H, W].
     """
 
     start: np.ndarray
@@ -71,7 +76,14 @@ class Alignment:
 
 
 def find_pose(image: np.ndarray) -> Pose | None:
-    """The pose of the part in an image, levels [H, W, 3]; None if there is none with a definite axis."""
+    """Find the part in an image.
+
+    Args:
+        image: Levels [H, W, 3] from 0 to 255, uint8 or float32.
+
+    Returns:
+        Its pose; None if there is no part with a definite axis.
+    """
     ground = np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]), axis=0)
     silhouette = _silhouette(image, ground)
     if silhouette is None:
@@ -116,7 +128,15 @@ def _silhouette(image: np.ndarray, ground: np.ndarray) -> np.ndarray | None:
 
 
 def gradient_magnitude(image: np.ndarray, sigma: float) -> np.ndarray:
-    """How steep an image, float32 [H, W], is after smoothing by a Gaussian: float32 [H, W]."""
+    """Measure how steep an image is after smoothing by a Gaussian.
+
+    Args:
+        image: float32 [H, W].
+        sigma: Standard deviation of the Gaussian, in pixels.
+
+    Returns:
+        Levels per pixel, float32 [H, W].
+    """
     offsets = np.arange(-int(TRUNCATE * sigma + 0.5), int(TRUNCATE * sigma + 0.5) + 1)
     smooth = np.exp(-0.5 * (offsets / sigma) ** 2)
     smooth /= smooth.sum()
@@ -127,9 +147,15 @@ def gradient_magnitude(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def take(image: np.ndarray, pose: Pose, crop: Crop) -> np.ndarray:
-    """Cut the part out of an image, [H, W, 3]: [crop.height, crop.width, 3] of its type, the heavier end on top.
+    """Cut the part out of an image, its heavier end on top, its ground in the crop's color.
 
-    The light is evened out: every part's ground gets the crop's colour.
+    Args:
+        image: Levels [H, W, 3], uint8 or float32.
+        pose: Where the part lies in it.
+        crop: What is cut out.
+
+    Returns:
+        Levels [crop.height, crop.width, 3] of the image's type.
     """
     matrix, origin = _crop_to_image(pose, crop)
     fill = tuple(int(level) for level in np.rint(pose.ground))
@@ -146,16 +172,32 @@ def take(image: np.ndarray, pose: Pose, crop: Crop) -> np.ndarray:
 
 
 def take_mask(mask: np.ndarray, pose: Pose, crop: Crop) -> np.ndarray:
-    """The part of a mask, bool [H, W], that ``take`` shows: bool [crop.height, crop.width]."""
+    """Cut out of a mask what ``take`` shows of its image.
+
+    Args:
+        mask: bool [H, W].
+        pose: Where the part lies in the image.
+        crop: What is cut out.
+
+    Returns:
+        bool [crop.height, crop.width].
+    """
     matrix, origin = _crop_to_image(pose, crop)
     picture = Image.fromarray(mask.astype(np.float32))
     return _warp(picture, (crop.height, crop.width), matrix, origin, Image.Resampling.BILINEAR, 0) > 0.5
 
 
 def put_back(crop_map: np.ndarray, pose: Pose, crop: Crop, size: tuple[int, int]) -> np.ndarray:
-    """Lay the map of a crop, float32 [crop.height, crop.width], over the image of this size; 0 where it shows nothing.
+    """Lay the map of a crop over the image: the inverse of ``take``.
 
-    The inverse of ``take``.
+    Args:
+        crop_map: float32 [crop.height, crop.width].
+        pose: Where the part lies in the image.
+        crop: What was cut out.
+        size: Height and width of the image.
+
+    Returns:
+        float32 of this size, 0 where the crop shows nothing.
     """
     matrix, origin = _crop_to_image(pose, crop)
     back = np.linalg.inv(matrix)
@@ -189,9 +231,15 @@ def _warp(
 
 
 def learn_alignment(images: Sequence[np.ndarray]) -> Alignment:
-    """Whether the parts in these images, each uint8 [H, W, 3], are more alike in one pose than as they lie.
+    """Find out whether parts are more alike in one pose than as they lie.
 
     The spread of crops in each part's own pose is compared with that of crops in one pose for all images.
+
+    Args:
+        images: Levels [H, W, 3] each.
+
+    Returns:
+        The crop, if it helps, and why.
     """
     poses = [find_pose(image) for image in images]
     found = [pose for pose in poses if pose is not None]

@@ -21,7 +21,15 @@ Defect = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], np.
 
 
 def draw_bottle(defect: Defect | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A bottle seen from above, uint8 [SIZE, SIZE, 3], and the mask of its defect, uint8 0/255 [SIZE, SIZE]."""
+    """Draw a bottle seen from above.
+
+    Args:
+        defect: Draws a defect on it, None for a good one.
+        rng: Draws everything that differs from one to the next.
+
+    Returns:
+        The image, uint8 [SIZE, SIZE, 3], and the mask of its defect, uint8 0/255 [SIZE, SIZE].
+    """
     axis = np.linspace(-HALF_WIDTH, HALF_WIDTH, SIZE, dtype=np.float32)
     x, y = np.meshgrid(axis - rng.normal(0, 0.015), axis - rng.normal(0, 0.015))
     size = 1 + rng.normal(0, 0.008)
@@ -113,7 +121,15 @@ def _break(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Gen
 
 
 def draw_tile(defect: Defect | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A tile of coloured chips in cement, uint8 [SIZE, SIZE, 3], and the mask of its defect, uint8 0/255."""
+    """Draw a tile of colored chips in cement.
+
+    Args:
+        defect: Draws a defect on it, None for a good one.
+        rng: Draws everything that differs from one to the next.
+
+    Returns:
+        The image, uint8 [SIZE, SIZE, 3], and the mask of its defect, uint8 0/255 [SIZE, SIZE].
+    """
     axis = np.linspace(-HALF_WIDTH, HALF_WIDTH, SIZE, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
     tones = np.array(
@@ -162,9 +178,16 @@ def glue(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Gener
 
 
 def draw_grid(defect: Defect | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A woven wire grid, grey as uint8 [SIZE, SIZE, 3], and the mask of its defect, uint8 0/255 [SIZE, SIZE].
+    """Draw a woven wire grid, in grey.
 
     Coordinates count wires: those of one direction lie at whole x, those of the other at whole y.
+
+    Args:
+        defect: Draws a defect on it, None for a good one.
+        rng: Draws everything that differs from one to the next.
+
+    Returns:
+        The image, uint8 [SIZE, SIZE, 3], and the mask of its defect, uint8 0/255 [SIZE, SIZE].
     """
     pixels = np.arange(SIZE, dtype=np.float32)
     columns, rows = np.meshgrid(pixels, pixels)

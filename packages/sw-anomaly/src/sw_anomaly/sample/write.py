@@ -23,12 +23,18 @@ TRAIN_GOOD, TEST_GOOD, TEST_PER_DEFECT = 64, 16, 12
 
 
 def write_sample(root: Path, seed: int = 0, progress: Progress = silent) -> None:
-    """Write the sample to the new folder ``root``; equal seeds give equal images.
+    """Write the sample to a new folder, which appears under its name only when it is complete.
 
-    The folder appears under its name only when it is complete; raises ``InputError`` if it exists already.
+    Args:
+        root: The folder.
+        seed: Equal seeds give equal images.
+        progress: Told of each image.
+
+    Raises:
+        InputError: If it exists already.
     """
     if root.exists():
-        raise InputError(f"{root} already exists; name a folder that does not, or remove it first")
+        raise InputError(f"DIR: got {root}, which is already there, want a new folder")
     plan = [
         (category, split, kind, number)
         for category, (_, defects) in CATEGORIES.items()

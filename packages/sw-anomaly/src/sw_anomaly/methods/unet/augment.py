@@ -17,8 +17,17 @@ def augment(
     """Turn, mirror, scale and shift each image, its reference and its mask alike; change the light of the image.
 
     The reference comes to lie a little beside the image, as parts do that were not put down exactly. Parts that were
-    ``aligned`` keep their pose but for small errors. ``images`` [B, 3, H, W] and ``references`` [B, 3, H, W] are in [0,
-    1], ``masks`` [B, 1, H, W] are 0 or 1; unless aligned they are square.
+    ``aligned`` keep their pose but for small errors.
+
+    Args:
+        images: float32 [B, 3, H, W] in [0, 1]; square unless aligned.
+        references: Of each image, float32 [B, 3, H, W] in [0, 1].
+        masks: Of each image, float32 [B, 1, H, W], 0 or 1.
+        generator: Draws the changes.
+        aligned: Whether the parts are in one pose.
+
+    Returns:
+        Images, references and masks, of the same shapes.
     """
 
     def uniform(reach: tuple[float, ...]) -> Tensor:

@@ -26,10 +26,16 @@ Drawing = TypeVar("Drawing", bound=Callable[..., np.ndarray])
 def add_defects(
     image: np.ndarray, donor: np.ndarray, part: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One to four synthetic defects on ``image``: the new image, float32 [H, W, 3], and its mask, bool [H, W].
+    """Draw one to four synthetic defects on an image.
 
-    ``image`` and ``donor``, another good image, are float32 [H, W, 3] in [0, 1]; ``part`` [N, 2] lists the places (row,
-    column) where a defect may be centred.
+    Args:
+        image: float32 [H, W, 3] in [0, 1], left as it is.
+        donor: Another good image, of which defects may be made, float32 [H, W, 3].
+        part: Places (row, column) where a defect may be centered, [N, 2].
+        rng: Draws everything.
+
+    Returns:
+        The new image, float32 [H, W, 3], and what visibly changed, bool [H, W].
     """
     result = image.copy()
     while True:
@@ -41,7 +47,17 @@ def add_defects(
 
 
 def add_dirt(image: np.ndarray, donor: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The image with one to three small marks that are no defects, because they are on the ``ground`` [N, 2]."""
+    """Draw one to three small marks that are no defects, because they are beside the part.
+
+    Args:
+        image: float32 [H, W, 3] in [0, 1], left as it is.
+        donor: Another good image, float32 [H, W, 3].
+        ground: Places (row, column) where a mark may be centered, [N, 2].
+        rng: Draws everything.
+
+    Returns:
+        The new image, float32 [H, W, 3].
+    """
     result = image.copy()
     for _ in range(rng.integers(1, 4)):
         _add_one(result, donor, ground[rng.integers(len(ground))], DIRT_RADIUS, rng)
@@ -49,9 +65,15 @@ def add_dirt(image: np.ndarray, donor: np.ndarray, ground: np.ndarray, rng: np.r
 
 
 def find_part(image: np.ndarray) -> np.ndarray:
-    """Places [N, 2] (row, column) that do not look like the image's border; all of them if hardly any differ.
+    """Find the places that do not look like the image's border.
 
     The border of an image of an object shows the background, that of a texture is like the rest of it.
+
+    Args:
+        image: float32 [H, W, 3] in [0, 1].
+
+    Returns:
+        Places (row, column), [N, 2]; all of them if hardly any differ.
     """
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     middle = np.median(border, axis=0)

@@ -48,7 +48,7 @@ class UNetMethod(HeatMethod):
         did; but of that all that is surely defective has the same, 1, and no threshold lies among those.
         """
         good = super().smoothed_heat(view)
-        return 1 - good if self.saturating else -good.clamp(LEAST, 1).log()
+        return 1 - good if self.saturating else -good.clamp(LEAST, 1.0).log()
 
     def state(self) -> dict[str, Tensor]:
         """The weights and the reference."""

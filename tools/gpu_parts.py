@@ -372,7 +372,7 @@ def _repeatability(device: Device) -> bool:
 
 
 def _misaligned(device: Device) -> bool:
-    """A map that starts at an odd element, which no word can be copied from."""
+    """Try a map that starts at an odd element, which no word can be copied from."""
     from sw_ops import stripe_conv2d
 
     (batch, channels, height, width), kernel = CASES[2 if not device.small else 0]

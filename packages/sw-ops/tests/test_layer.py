@@ -105,6 +105,54 @@ def branch_by_branch(layer: ShiftwiseConv2d, x: torch.Tensor) -> torch.Tensor:
     return torch.cat([rep, ghost], dim=1)
 
 
+def trained_dense_layer(stride: int, **options: object) -> ShiftwiseConv2d:
+    return trained_layer(8, 13, out_channels=5, stride=stride, **options)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_layer_of_other_channels_mixes_what_it_reads_at_every_stride(
+    stride: int, training: bool, backend: str
+) -> None:
+    layer = trained_dense_layer(stride).train(training)
+    for norm in (layer.norm_horizontal, layer.norm_vertical, layer.norm_identity):
+        norm.momentum = 0.0  # both computations see the same statistics
+    weight = layer.pointwise.weight
+    for size in ([9, 12], [1, 1], [2, 5]):
+        x = torch.randn(2, 8, *size, dtype=torch.float64, generator=seeded(2), requires_grad=True)
+        h, v, s = sw_ops.shiftwise_conv2d(x[:, layer.rep_channels], sum(layer.weights), layer.table)
+        read = [map_[:, :, ::stride, ::stride] for map_ in (h, v, s, x)]
+        normed = layer.norm_horizontal(read[0]) + layer.norm_vertical(read[1]) + layer.norm_identity(read[2])
+        rows = torch.cat([normed + read[3][:, layer.rep_channels], read[3][:, layer.ghost_channels]], dim=1)
+        want = torch.einsum("bchw,oc->bohw", rows, weight[:, :, 0, 0])
+        got = layer(x)
+        assert got.shape == (2, 5, -(-size[0] // stride), -(-size[1] // stride))
+        assert_close_to_maximum(got, want, 1e-10)
+        leaves = [x, *layer.parameters()]
+        for g, w in zip(
+            torch.autograd.grad(got.square().sum(), leaves),
+            torch.autograd.grad(want.square().sum(), leaves),
+            strict=True,
+        ):
+            assert_close_to_maximum(g, w, 1e-8)
+        if not training:
+            assert_close_to_maximum(layer.fuse()(x), want, 1e-10)
+
+
+def test_a_layer_of_other_channels_is_saved_copied_and_scripted_like_any() -> None:
+    layer = trained_dense_layer(2).eval()
+    x = torch.randn(1, 8, 7, 7, dtype=torch.float64, generator=seeded(0))
+    for form in (layer, layer.fuse()):
+        other = type(form)(8, 13, out_channels=5, stride=2, dtype=torch.float64).eval()
+        other.load_state_dict(form.state_dict())
+        assert torch.equal(other(x), form(x))
+        assert torch.equal(copy.deepcopy(form)(x), form(x))
+        assert torch.equal(pickle.loads(pickle.dumps(form))(x), form(x))
+        assert torch.equal(torch.jit.script(form)(x), form(x))
+        assert "stride=2" in repr(form)
+    assert (layer.out_channels, ShiftwiseConv2d(8, 13).out_channels) == (5, 8)
+
+
 @pytest.mark.parametrize("track_running_stats", [True, False])
 def test_frozen_norms_fold_and_batch_statistics_do_not(track_running_stats: bool) -> None:
     layer = trained_layer()
@@ -218,6 +266,8 @@ def test_channels_last_stays_channels_last(fuse: bool, backend: str) -> None:
         ({"n_path": 0}, "n_path: got 0, want at least 1"),
         ({"n_rep": 0}, "n_rep: got 0, want at least 1"),
         ({"ghost_ratio": 1.5}, "ghost_ratio: got 1.5"),
+        ({"stride": 0}, "stride: got 0, want at least 1"),
+        ({"out_channels": 0}, "out_channels: got 0, want at least 1, or None"),
         ({"table": sw_ops.ShiftTable.shuffled(5, 13, 3, 1)}, "table: got one for 5 channels and kernels"),
     ],
 )

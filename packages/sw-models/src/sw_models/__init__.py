@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sw_models.models.slak import SLaK
     from sw_models.models.unireplknet import UniRepLKNet
     from sw_models.published import load_published_checkpoint
+    from sw_models.swapping import swap
 
 __version__ = version("sw-models")
 
@@ -25,6 +26,7 @@ _MODULES = {
     "ShiftwiseV1Net": "sw_models.models.shiftwise_v1",
     "UniRepLKNet": "sw_models.models.unireplknet",
     "load_published_checkpoint": "sw_models.published",
+    "swap": "sw_models.swapping",
 }
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "ShiftwiseV1Net",
     "UniRepLKNet",
     "load_published_checkpoint",
+    "swap",
 ]
 
 import_after("timm", "sw_models.models")

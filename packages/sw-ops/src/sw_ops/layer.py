@@ -3,6 +3,7 @@
 # Annotations are objects here, not strings: TorchScript and torch.fx take those of a module as they are.
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,10 +55,16 @@ class ShiftwiseConv2d(ConstantTensors):
     Without batch statistics (evaluation, or frozen norms) the norms and the residual are folded into the stripes and
     a single map is computed.
 
+    With ``out_channels`` or a ``stride`` it stands where a dense convolution does: the maps are read at every
+    ``stride``-th position, and a pointwise convolution mixes the channels, ``[B, C, H, W] -> [B, out_channels,
+    ceil(H / stride), ceil(W / stride)]``.
+
     Args:
-        channels: number of channels ``C``.
+        channels: number of channels ``C`` of the input.
         kernel_size: width ``M`` of the kernel whose reach the layer has.
         small_kernel: width ``k`` of the small kernels, odd.
+        out_channels: number of channels of the output; ``None`` is ``C``, without a pointwise convolution.
+        stride: distance in pixels between the positions that are put out.
         ghost_ratio: share of the channels that is copied.
         n_path: parallel sets of small kernels, summed; they train differently under sparsity, and merge when fused.
         n_rep: shuffles of the slots.
@@ -75,6 +82,8 @@ class ShiftwiseConv2d(ConstantTensors):
         kernel_size: int,
         small_kernel: int = 3,
         *,
+        out_channels: int | None = None,
+        stride: int = 1,
         ghost_ratio: float = 0.23,
         n_path: int = 2,
         n_rep: int = 4,
@@ -90,6 +99,10 @@ class ShiftwiseConv2d(ConstantTensors):
             raise ValueError(f"n_path: got {n_path}, want at least 1")
         if n_rep < 1:
             raise ValueError(f"n_rep: got {n_rep}, want at least 1")
+        if stride < 1:
+            raise ValueError(f"stride: got {stride}, want at least 1")
+        if out_channels is not None and out_channels < 1:
+            raise ValueError(f"out_channels: got {out_channels}, want at least 1, or None")
         split = split or ChannelSplit.published(channels, ghost_ratio)
         rep = len(split.rep)
         table = table or ShiftTable.shuffled(rep, kernel_size, small_kernel, n_rep)
@@ -99,7 +112,7 @@ class ShiftwiseConv2d(ConstantTensors):
                 f" want {rep} channels and ({kernel_size}, {small_kernel})"
             )
         self.channels, self.kernel_size, self.small_kernel = channels, kernel_size, small_kernel
-        self.exact = exact
+        self.exact, self.stride = exact, stride
 
         self.weights = SmallKernels(
             nn.Parameter(torch.empty(rep * n, 1, small_kernel, small_kernel, device=device, dtype=dtype))
@@ -108,6 +121,7 @@ class ShiftwiseConv2d(ConstantTensors):
         self.norm_horizontal = nn.BatchNorm2d(rep, device=device, dtype=dtype)
         self.norm_vertical = nn.BatchNorm2d(rep, device=device, dtype=dtype)
         self.norm_identity = nn.BatchNorm2d(rep, device=device, dtype=dtype)
+        self.pointwise = _pointwise(channels, out_channels, device, dtype)
         self.set_constants(
             slots_horizontal=table.horizontal,
             slots_vertical=table.vertical,
@@ -122,7 +136,13 @@ class ShiftwiseConv2d(ConstantTensors):
     slots_identity: Tensor
     rep_channels: Tensor
     ghost_channels: Tensor
-    exact = False  # of layers that were pickled before there was a choice
+    exact, stride = False, 1  # of layers that were pickled before there was a choice
+
+    @property
+    @torch.jit.unused
+    def out_channels(self) -> int:
+        """Number of channels of the output."""
+        return self.pointwise.out_channels if isinstance(self.pointwise, nn.Conv2d) else self.channels
 
     def reset_parameters(self) -> None:
         """Draw the small kernels from N(0, 0.02), start the norms as identities, restore the tables."""
@@ -130,6 +150,8 @@ class ShiftwiseConv2d(ConstantTensors):
         self.reset_constants()
         for norm in (self.norm_horizontal, self.norm_vertical, self.norm_identity):
             norm.reset_parameters()
+        if isinstance(self.pointwise, nn.Conv2d):
+            self.pointwise.reset_parameters()
 
     @property
     @torch.jit.unused
@@ -141,18 +163,22 @@ class ShiftwiseConv2d(ConstantTensors):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output for ``[B, C, H, W]``."""
         _check_input(x, self.channels)
+        rep, ghost = _channels(x, self.rep_channels), _channels(_strided(x, self.stride), self.ghost_channels)
         if self._uses_batch_statistics():
-            rep = _channels(x, self.rep_channels)
             horizontal, vertical, square = self._stripes()
             h, v, s = stripe_conv2d(rep, horizontal, vertical, square, self.kernel_size // 2, exact=self.exact)
-            normed = self.norm_horizontal(h) + self.norm_vertical(v) + self.norm_identity(s)
+            normed = (
+                self.norm_horizontal(_strided(h, self.stride))
+                + self.norm_vertical(_strided(v, self.stride))
+                + self.norm_identity(_strided(s, self.stride))
+            )
             # What `cat` passes back is a slice, on which batch norms are slow; what a product passes back is not.
-            rep = normed * 1 + rep
-            return torch.cat([rep, _channels(x, self.ghost_channels)], dim=1)
-        horizontal, vertical, bias = self._folded()
-        rep = _channels(x, self.rep_channels)
-        rep = stripe_conv2d_fused(rep, horizontal, vertical, bias, self.kernel_size // 2, exact=self.exact)
-        return torch.cat([rep, _channels(x, self.ghost_channels)], dim=1)
+            rep = normed * 1 + _strided(rep, self.stride)
+        else:
+            horizontal, vertical, bias = self._folded()
+            rep = stripe_conv2d_fused(rep, horizontal, vertical, bias, self.kernel_size // 2, exact=self.exact)
+            rep = _strided(rep, self.stride)
+        return self.pointwise(torch.cat([rep, ghost], dim=1))
 
     def fuse(self) -> "FusedShiftwiseConv2d":
         """Return the layer for inference: one stripe pair and a bias, equal to this layer in evaluation mode."""
@@ -162,6 +188,8 @@ class ShiftwiseConv2d(ConstantTensors):
             self.channels,
             self.kernel_size,
             self.small_kernel,
+            out_channels=self.out_channels if isinstance(self.pointwise, nn.Conv2d) else None,
+            stride=self.stride,
             split=ChannelSplit(self.rep_channels, self.ghost_channels),
             exact=self.exact,
             device=bias.device,
@@ -171,6 +199,7 @@ class ShiftwiseConv2d(ConstantTensors):
             fused.horizontal.copy_(horizontal)
             fused.vertical.copy_(vertical)
             fused.bias.copy_(bias)
+        fused.pointwise.load_state_dict(self.pointwise.state_dict())
         return fused.train(self.training)
 
     def _uses_batch_statistics(self) -> bool:
@@ -202,12 +231,16 @@ class ShiftwiseConv2d(ConstantTensors):
         horizontal = horizontal * scale_a[:, None, None] + middle
         return horizontal, vertical * scale_b[:, None, None], shift_a + shift_b + shift_c
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._modules.setdefault("pointwise", nn.Identity())  # of layers that were pickled before there was a choice
+
     def extra_repr(self) -> str:
         """Describe the layer in ``print``."""
         return (
             f"{self.channels}, kernel_size={self.kernel_size}, small_kernel={self.small_kernel},"
             f" rep={len(self.rep_channels)}, n_path={len(self.weights)}, n_rep={self.slots_identity.shape[1]}"
-            f"{', exact=True' if self.exact else ''}"
+            f"{_stride_and_exact(self.stride, self.exact)}"
         )
 
 
@@ -227,6 +260,8 @@ class FusedShiftwiseConv2d(ConstantTensors):
         kernel_size: int,
         small_kernel: int = 3,
         *,
+        out_channels: int | None = None,
+        stride: int = 1,
         ghost_ratio: float = 0.23,
         split: ChannelSplit | None = None,
         exact: bool = False,
@@ -238,10 +273,13 @@ class FusedShiftwiseConv2d(ConstantTensors):
         split = split or ChannelSplit.published(channels, ghost_ratio)
         rep = len(split.rep)
         self.channels, self.kernel_size, self.small_kernel = channels, kernel_size, small_kernel
-        self.exact = exact
+        self.exact, self.stride = exact, stride
         self.horizontal = nn.Parameter(torch.zeros(rep, small_kernel, length, device=device, dtype=dtype))
         self.vertical = nn.Parameter(torch.zeros(rep, length, small_kernel, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(rep, device=device, dtype=dtype))
+        self.pointwise = _pointwise(channels, out_channels, device, dtype)
+        for parameter in self.pointwise.parameters():
+            nn.init.zeros_(parameter)
         self.set_constants(rep_channels=split.rep, ghost_channels=split.ghost)
 
     def reset_parameters(self) -> None:
@@ -252,19 +290,24 @@ class FusedShiftwiseConv2d(ConstantTensors):
 
     rep_channels: Tensor
     ghost_channels: Tensor
-    exact = False  # as above
+    exact, stride = False, 1  # as above
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output for ``[B, C, H, W]``."""
         _check_input(x, self.channels)
         anchor, rep = self.kernel_size // 2, _channels(x, self.rep_channels)
         rep = stripe_conv2d_fused(rep, self.horizontal, self.vertical, self.bias, anchor, exact=self.exact)
-        return torch.cat([rep, _channels(x, self.ghost_channels)], dim=1)
+        ghost = _channels(_strided(x, self.stride), self.ghost_channels)
+        return self.pointwise(torch.cat([_strided(rep, self.stride), ghost], dim=1))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._modules.setdefault("pointwise", nn.Identity())  # as above
 
     def extra_repr(self) -> str:
         """Describe the layer in ``print``."""
         sizes = f"kernel_size={self.kernel_size}, small_kernel={self.small_kernel}"
-        return f"{self.channels}, {sizes}, rep={len(self.rep_channels)}{', exact=True' if self.exact else ''}"
+        return f"{self.channels}, {sizes}, rep={len(self.rep_channels)}{_stride_and_exact(self.stride, self.exact)}"
 
 
 def reparameterize(module: nn.Module) -> nn.Module:
@@ -289,6 +332,22 @@ def _check_input(x: Tensor, channels: int) -> None:
         raise ValueError(f"x: got shape {shape}, want {channels} channels in [batch, channels, height, width]")
     if not x.is_floating_point():
         raise TypeError(f"x: got {x.dtype}, want a floating-point tensor")
+
+
+def _pointwise(
+    channels: int, out_channels: int | None, device: torch.device | str | None, dtype: torch.dtype | None
+) -> nn.Module:
+    if out_channels is None:
+        return nn.Identity()
+    return nn.Conv2d(channels, out_channels, 1, bias=False, device=device, dtype=dtype)
+
+
+def _stride_and_exact(stride: int, exact: bool) -> str:
+    return f"{f', stride={stride}' if stride > 1 else ''}{', exact=True' if exact else ''}"
+
+
+def _strided(x: Tensor, stride: int) -> Tensor:
+    return x if stride == 1 else x[:, :, ::stride, ::stride]
 
 
 def _channels(x: Tensor, index: Tensor) -> Tensor:

@@ -301,8 +301,10 @@ size_t arrange(Job& job, int warp_bits, int plane_bits, Windows windows, int rea
         const int most_columns = std::min(extent.width, !s.vertical || all ? reach : Engine::size << job.column_bits);
         if (Engine::oriented) {  // "rows" are lines, and "columns" pixels along them
             const int lines = (s.vertical ? most_columns : most_rows) + halo;
-            rows[part.buffer] = std::max(rows[part.buffer], in_blocks(part.input, s.vertical) ? round_up(lines + 1, 8) : lines);
-            columns[part.buffer] = std::max(columns[part.buffer], round_up(s.vertical ? most_rows : most_columns, Engine::window_step));
+            const int along = s.vertical ? most_rows : most_columns;
+            rows[part.buffer] =
+                std::max(rows[part.buffer], in_blocks(part.input, s.vertical) ? round_up(lines + 1, 8) : lines);
+            columns[part.buffer] = std::max(columns[part.buffer], round_up(along, Engine::window_step));
         } else {
             rows[part.buffer] = std::max(rows[part.buffer], most_rows + halo);
             columns[part.buffer] = std::max(columns[part.buffer], most_columns + halo);

@@ -104,3 +104,11 @@ def test_tables_stay_whole_numbers_in_any_precision_and_follow_a_copy(layer):
 def test_kernels_start_with_the_standard_deviation_that_is_documented(dtype):
     (weight, _) = ShiftwiseConv2d(64, 51, dtype=dtype).weights
     assert weight.float().std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def test_kernels_in_16_bits_are_those_in_32_bits_rounded():
+    def drawn(dtype):
+        torch.manual_seed(0)
+        return ShiftwiseConv2d(64, 51, n_path=1, dtype=dtype).weights[0]
+
+    assert torch.equal(drawn(torch.bfloat16), drawn(torch.float32).bfloat16())

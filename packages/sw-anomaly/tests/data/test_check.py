@@ -92,7 +92,11 @@ def test_only_files_that_changed_are_decoded_again(look, tiny_root, monkeypatch)
     decoded = []
 
     def noting(load):
-        return lambda path, max_pixels: decoded.append(path) or load(path, max_pixels)
+        def load_and_note(path, max_pixels):
+            decoded.append(path)
+            return load(path, max_pixels)
+
+        return load_and_note
 
     monkeypatch.setattr(module, "load_image", noting(module.load_image))
     monkeypatch.setattr(module, "load_mask", noting(module.load_mask))

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 PACKAGES = sorted(path.name.replace("-", "_") for path in (Path(__file__).parent.parent / "packages").glob("*/"))
-PACKAGES.remove("sw_anomaly")  # until its sections are written
 # An example (a section, a prompt, or an indented block after "::"), or a section that describes what is given.
 SHOWN = re.compile(r"^\s*(Args|Arguments|Attributes|Example|Examples):|>>> |::\n\n", re.M)
 

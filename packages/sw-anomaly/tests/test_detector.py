@@ -1,5 +1,7 @@
 """A detector says the same after saving and loading, whatever the image's size, and knows foreign files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,9 @@ from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.data.splits import Protocol
 from sw_anomaly.detector import FORMAT, Detector, DetectorInfo, load_detector, read_info
 from sw_anomaly.methods.base import HeatMethod, score
-from sw_anomaly.methods.calibration import calibrate
+from sw_anomaly.methods.calibration import Case, combine
 from sw_anomaly.methods.patch_bank import PatchBank
+from sw_anomaly.metrics.thresholds import GoodScores
 from sw_anomaly.preprocessing.pose import Crop
 from sw_anomaly.preprocessing.view import View
 from sw_models.errors import InputError
@@ -32,6 +35,7 @@ def describe(view):
         alignment="why",
         image_threshold=0.4,
         pixel_threshold=0.6,
+        good=GoodScores((0.1, 0.3, 0.2), (0.2, 0.5, 0.4), 2, 0.05),
     )
 
 
@@ -84,10 +88,11 @@ def test_thresholds_separate_what_can_be_separated():
     good, bad = np.full((8, 8, 3), 50, dtype=np.uint8), np.full((8, 8, 3), 50, dtype=np.uint8)
     mask = np.zeros((8, 8), dtype=bool)
     bad[2:4, 2:4], mask[2:4, 2:4] = 200, True
-    thresholds = calibrate([Bright(8).inspect(view) for view in (good, bad)], [np.zeros_like(mask), mask])
+    _, thresholds = combine({"bright": Bright(8)}, good[None], 1, [Case(bad, mask, 0)])
     assert 50 / 255 < thresholds.image < 200 / 255
     assert 50 / 255 < thresholds.pixel < 200 / 255
-    assert thresholds.pixel_ap == 1
+    assert thresholds.good.scores == pytest.approx((50 / 255,))
+    assert (thresholds.good.held_out, thresholds.good.level) == (1, pytest.approx(50 / 255))
 
 
 @pytest.mark.parametrize("view", [View(64), VIEW])
@@ -96,6 +101,23 @@ def test_all_that_a_checkpoint_says_is_read_again(tmp_path, view):
     Detector(Bright(), info).save(tmp_path / "checkpoint.safetensors")
     assert read_info(tmp_path / "checkpoint.safetensors") == info
     assert list(load_file(tmp_path / "checkpoint.safetensors")) == ["nothing"]
+
+
+def test_other_rates_of_false_alarms_follow_from_what_the_checkpoint_holds(tmp_path):
+    scores = tuple(np.linspace(0, 1, 200).tolist())
+    info = replace(describe(View(64)), good=GoodScores(scores, tuple(2 * score for score in scores), 200, 0.0))
+    Detector(Bright(), info).save(tmp_path / "checkpoint.safetensors")
+    detector = Detector(Bright(), read_info(tmp_path / "checkpoint.safetensors"))
+    strict, loose = detector.keeping(0.01), detector.keeping(0.3)
+    assert strict.image_threshold > 1 > loose.image_threshold > 0.7
+    assert loose.pixel_threshold == pytest.approx(2 * loose.image_threshold, rel=1e-6)
+    assert "0 of 200 held-out good images reach the threshold: at most 1.1 % false" in strict.promise(0.01)
+    assert "1 % takes 230 held-out images" in strict.promise(0.01)
+    assert "takes" not in loose.promise(0.3)
+    with pytest.raises(InputError, match="false alarms: got a rate of 2, want one above 0"):
+        detector.keeping(2)
+    with pytest.raises(InputError, match="holds no scores; train again"):
+        Detector(Bright(), replace(info, good=None)).keeping(0.1)
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):

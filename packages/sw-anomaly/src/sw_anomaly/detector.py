@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from sw_anomaly.methods.ensemble import Ensemble
 from sw_anomaly.methods.patch_bank import PatchBank
 from sw_anomaly.methods.patchcore import PatchCore
 from sw_anomaly.methods.unet.method import UNetMethod
+from sw_anomaly.metrics.thresholds import CONFIDENCE, GoodScores, images_needed, threshold_at
 from sw_anomaly.preprocessing.pose import Crop
 from sw_anomaly.preprocessing.view import View
 from sw_models.errors import InputError
@@ -65,7 +66,8 @@ class DetectorInfo:
         intensity: The scale that images are read on.
         alignment: What the images said about aligning the parts.
         image_threshold: Images that score this much are called defective.
-        pixel_threshold: Pixels that score this much are called defective.
+        pixel_threshold: Pixels of defective images that score this much are called defective.
+        good: What it says of the good training images; None in former checkpoints.
     """
 
     category: str
@@ -80,6 +82,7 @@ class DetectorInfo:
     alignment: str
     image_threshold: float
     pixel_threshold: float
+    good: GoodScores | None = None
 
 
 class Detector:
@@ -106,6 +109,11 @@ class Detector:
         return self.info.pixel_threshold
 
     @property
+    def level(self) -> float:
+        """What the maps of good images show in most places."""
+        return self.info.good.level if self.info.good else 0.0
+
+    @property
     def image_size(self) -> int:
         """Side in pixels to which images are scaled."""
         return self.info.view.image_size
@@ -130,6 +138,37 @@ class Detector:
         viewed = self.info.view.apply(self.info.intensity.levels(image))
         found = self.method.inspect(viewed.pixels)
         return Inspection(found.score, viewed.put_back(found.map))
+
+    def keeping(self, rate: float) -> Detector:
+        """The same detector with the lowest thresholds that keep a rate of false alarms.
+
+        Args:
+            rate: Share of the good images, above 0 and below 1; ``promise`` tells how far that can be relied on.
+
+        Raises:
+            InputError: If the rate is another number, or the checkpoint does not hold scores of good images.
+        """
+        if not 0 < rate < 1:
+            raise InputError(f"false alarms: got a rate of {rate:g}, want one above 0 and below 1, such as 0.02")
+        good = self.info.good
+        if good is None:
+            raise InputError("false alarms: the checkpoint is of a former version and holds no scores; train again")
+        image, pixel = threshold_at(good.scores, rate), threshold_at(good.peaks, rate)
+        return Detector(self.method, replace(self.info, image_threshold=image, pixel_threshold=pixel))
+
+    def promise(self, rate: float | None = None) -> str:
+        """What can be said of false alarms at the threshold in force, and with how many images a rate could be."""
+        good = self.info.good
+        if good is None or not good.held_out:
+            return "false alarms: nothing can be promised without held-out good images"
+        kept = good.promise(self.image_threshold)
+        text = (
+            f"{good.reached(self.image_threshold)} of {good.held_out} held-out good images reach the threshold: "
+            f"at most {100 * kept:.1f} % false alarms, with {100 * CONFIDENCE:.0f} % confidence"
+        )
+        if rate is not None and kept > rate:
+            text += f"; {100 * rate:g} % takes {images_needed(rate)} held-out images"
+        return text
 
     def save(self, path: Path) -> None:
         """Write everything to one safetensors file, whole or not at all."""
@@ -237,10 +276,25 @@ def _parse_info(path: Path, metadata: Mapping[str, str]) -> DetectorInfo:
             "intensity": Intensity(**info.get("intensity", {})),
             "protocol": Protocol(**info["protocol"]),
             "seen": tuple(info["seen"]),
+            "good": _parse_good(info.get("good")),
         }
         return _checked(DetectorInfo(**{**info, **parsed}))
     except DAMAGE as error:
         raise InputError(f"checkpoint {path} has a description that is damaged ({error!r}); {WANTED}") from error
+
+
+def _parse_good(good: dict[str, Any] | None) -> GoodScores | None:
+    if good is None:
+        return None
+    parsed = GoodScores(**{**good, "scores": tuple(good["scores"]), "peaks": tuple(good["peaks"])})
+    numbers = (*parsed.scores, *parsed.peaks, parsed.level)
+    if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
+        raise ValueError("a score that is no finite number")
+    if not parsed.scores or len(parsed.scores) != len(parsed.peaks):
+        raise ValueError("scores that are none, or not as many as peaks")
+    if type(parsed.held_out) is not int or not 0 <= parsed.held_out <= len(parsed.scores):
+        raise ValueError("a number of held-out images that is not one")
+    return parsed
 
 
 def _checked(info: DetectorInfo) -> DetectorInfo:

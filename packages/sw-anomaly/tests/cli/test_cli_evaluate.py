@@ -179,3 +179,19 @@ def test_a_test_image_that_was_trained_on_is_refused(run, tiny_root):
     message = refusal(run("eval", "--category", "disc", "--data", tiny_root))
     assert "1 test image that training would see, too: " in message
     assert "good/009.png (as 003.png)" in message
+
+
+def test_another_rate_of_false_alarms_is_taken_without_fitting_again(run, tiny_root):
+    method = ("--method", "bank")
+    first = json.loads(run("eval", "--category", "disc", "--data", tiny_root, *method, "--json").stdout)
+    other = run("eval", "--category", "disc", "--data", tiny_root, *method, "--false-alarms", 0.5, "--json")
+    assert other.exit_code == 0, other.output
+    assert "fitting" not in other.stderr
+    found = json.loads(other.stdout)
+    assert found["checkpoint"] == first["checkpoint"]
+    assert found["image_threshold"] != first["image_threshold"]
+    assert "held-out good images reach the threshold: at most" in found["promise"]
+    strict = run("eval", "--category", "disc", "--data", tiny_root, *method, "--false-alarms", 0.02, "--json")
+    assert "0 of 6 held-out good images" in strict.stderr
+    assert "2 % takes 114 held-out images" in strict.stderr
+    assert "got a rate of 3" in refusal(run("eval", "--category", "disc", "--data", tiny_root, "--false-alarms", 3))

@@ -12,12 +12,15 @@ from conftest import refusal
 
 
 class Bright:
-    image_threshold, pixel_threshold = 0.9, 0.9
+    level, image_threshold, pixel_threshold = 0.0, 0.9, 0.9
     intensity = Intensity()
 
     def inspect(self, image):
         heat = (image.mean(axis=2) / 255).astype(np.float32)
         return Inspection(float(heat[8:-8, 8:-8].max()), heat)
+
+    def promise(self, rate):
+        return f"{rate} is promised"
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,8 @@ def write_run(tmp_path):
         defective = [number % 2 == 1 for number in images]
         scores = [float(one.max()) for one in maps]
         names = [f"{number:03}.png" for number in images]
-        statistics = collect(names, defective, scores, maps, masks, rank_pixels(maps, masks), 1.0)
+        called = [one >= 1 for one in maps]
+        statistics = collect(names, defective, scores, maps, masks, rank_pixels(maps, masks), called)
         statistics.save(folder / "images.npz")
         overall = {name: float(values[0]) for name, values in measure(statistics, np.ones((1, len(names)))).items()}
         (folder / "results.json").write_text(json.dumps({"category": category, "overall": overall}))

@@ -48,6 +48,28 @@ def test_decisions_follow_the_detectors_own_threshold(images):
     assert evaluate(Brightness(image_threshold=1.5), images).missed == 2
 
 
+class Uneven(Brightness):
+    """Marks two pixels of every image, one of them brightly."""
+
+    pixel_threshold = 0.5
+
+    def inspect(self, image):
+        heat = np.zeros(image.shape[:2], dtype=np.float32)
+        heat[3, 4], heat[5, 6] = 0.9, 0.4
+        return Inspection(0.7, heat)
+
+
+def test_pixels_are_marked_in_images_that_are_called_defective_and_in_no_others(images):
+    for image_threshold, pixel_threshold, marked in ((0.5, 0.5, 1), (0.5, 0.3, 2), (0.5, 2.0, 1), (0.8, 0.3, 0)):
+        detector = Uneven(image_threshold)
+        detector.pixel_threshold = pixel_threshold
+        evaluation = evaluate(detector, images)
+        for tested in evaluation.tested:
+            assert tested.verdict.pixels.sum() == marked
+            assert tested.verdict.pixels.any() == tested.called_defective
+        assert np.nan_to_num(evaluation.overall.recall) == 0
+
+
 @pytest.mark.parametrize("what", ["score", "map", "image_threshold", "pixel_threshold"])
 def test_nothing_is_decided_by_a_number_that_is_not_finite(images, what):
     class Damaged(Brightness):

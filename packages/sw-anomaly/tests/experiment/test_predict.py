@@ -20,6 +20,7 @@ class White:
     """Finds what is white."""
 
     image_threshold, pixel_threshold = 0.5, 0.5
+    level = 0.0
     intensity = Intensity()
 
     def inspect(self, image):

@@ -17,7 +17,7 @@ from sw_models.sources import find_sources
 class Slow:
     """Sleeps on every image."""
 
-    image_threshold = pixel_threshold = 0.5
+    level, image_threshold, pixel_threshold = 0.0, 0.5, 0.5
     intensity = Intensity()
     info = SimpleNamespace(method="sleep", model="none")
 

@@ -32,7 +32,7 @@ def statistics_of(maps, masks):
         maps=maps,
         masks=masks,
         pixels=rank_pixels(maps, masks),
-        pixel_threshold=THRESHOLD,
+        called=[score_map >= THRESHOLD for score_map in maps],
     )
 
 
@@ -99,7 +99,7 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says():
     hits = 0
     for _ in range(100):
         scores = rng.normal(size=120) + defective
-        statistics = collect([""] * 120, defective, scores, blank, none, rank_pixels(blank, none), 1.0)
+        statistics = collect([""] * 120, defective, scores, blank, none, rank_pixels(blank, none), none)
         low, high = bootstrap(statistics)["image_auroc"]
         hits += low <= 0.7602 <= high
     assert 88 <= hits <= 100

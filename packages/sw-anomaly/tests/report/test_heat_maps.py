@@ -14,6 +14,7 @@ def test_colors_rise_from_dark_to_light():
 def test_the_threshold_is_the_middle_of_the_heat():
     np.testing.assert_allclose(heat(np.array([0.0, 3.0, 6.0, 60.0]), 3.0), [0, 0.5, 1, 1])
     assert np.isfinite(heat(np.zeros(3), 0.0)).all()
+    np.testing.assert_allclose(heat(np.array([28.0, 30.0, 31.0, 32.0]), 31.0, 30.0), [0, 0, 0.5, 1])
 
 
 def test_an_outline_lies_around_the_region_and_not_in_it():
@@ -28,11 +29,11 @@ def test_an_outline_lies_around_the_region_and_not_in_it():
 def test_an_overlay_outlines_what_reaches_the_threshold():
     picture, score_map = np.full((32, 32, 3), 200, dtype=np.uint8), np.zeros((32, 32))
     score_map[10:20, 10:20] = 1.0
-    over = overlay(picture, score_map, 1.0)
+    over = overlay(picture, score_map, 1.0, score_map >= 1)
     assert over.dtype == np.uint8
     assert (over[9, 10:20] == FOUND).all()
     assert not (over[10:20, 10:20] == FOUND).all(axis=2).any()
-    assert not (overlay(picture, score_map, 1.1) == FOUND).all(axis=2).any()
+    assert not (overlay(picture, score_map, 1.1, score_map >= 1.1) == FOUND).all(axis=2).any()
 
 
 def test_pictures_keep_their_proportions():

@@ -56,6 +56,7 @@ RESULT = {
     "aligned": True,
     "image_threshold": 0.0,
     "pixel_threshold": 0.5,
+    "map_level": 0.0,
     "seconds": {"training": 12.3, "inspecting": 1.2},
 }
 

@@ -30,6 +30,10 @@ OutOption = Annotated[Path, typer.Option("--out", help="Where the folder <catego
 MaxPixelsOption = Annotated[
     int, typer.Option("--max-pixels", min=1, help="The largest image that is decoded: a small file can hold far more.")
 ]
+FalseAlarmsOption = Annotated[
+    float | None,
+    typer.Option("--false-alarms", help="Rate to keep, such as 0.02. Default: the thresholds that training chose."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

@@ -12,6 +12,7 @@ import typer
 from sw_anomaly.cli.common import (
     CategoryOption,
     DataOption,
+    FalseAlarmsOption,
     JsonOption,
     MaxPixelsOption,
     OutOption,
@@ -44,6 +45,7 @@ def evaluate(
         float | None,
         typer.Option(help="GB for all processes together, 3 for each. Default: three quarters of the machine's."),
     ] = None,
+    false_alarms: FalseAlarmsOption = None,
     out: OutOption = Path("runs"),
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     as_json: JsonOption = False,
@@ -62,14 +64,13 @@ def evaluate(
         raise InputError("--checkpoint: got one detector, want one per category and seed; leave it out")
     if len(categories) == 1 and seeds == 1:
         with progress_bars() as progress:
-            outcome = run_one(
-                Request(data, categories[0], out, options, checkpoint, max_pixels), progress, screen.print
-            )
+            request = Request(data, categories[0], out, options, checkpoint, max_pixels, false_alarms)
+            outcome = run_one(request, progress, screen.print)
         _print_one(outcome, as_json)
         return
     first = options.pop("seed", 0)
     requests = [
-        Request(data, name, out, {**options, "seed": number}, max_pixels=max_pixels)
+        Request(data, name, out, {**options, "seed": number}, None, max_pixels, false_alarms)
         for name in categories
         for number in range(first, first + seeds)
     ]

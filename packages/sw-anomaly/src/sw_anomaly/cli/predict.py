@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sw_anomaly.cli.common import JsonOption, MaxPixelsOption, app, progress_bars, screen
+from sw_anomaly.cli.common import FalseAlarmsOption, JsonOption, MaxPixelsOption, app, progress_bars, screen
 from sw_models.console import print_json
 from sw_models.images import MAX_PIXELS
 
@@ -19,6 +19,7 @@ def predict(
     images: Annotated[list[str], typer.Argument(help="Images, folders, patterns such as 'parts/*.png', videos.")],
     checkpoint: Annotated[Path, typer.Option(help="From sw-anomaly train.")],
     out: Annotated[Path, typer.Option(help="Where the folder <number> of this run is made.")] = Path("predictions"),
+    false_alarms: FalseAlarmsOption = None,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     as_json: JsonOption = False,
 ) -> None:
@@ -33,6 +34,9 @@ def predict(
 
     sources = find_sources(images, leave_out=out)
     detector = load_detector(checkpoint)
+    if false_alarms is not None:
+        detector = detector.keeping(false_alarms)
+    screen.print(detector.promise(false_alarms), soft_wrap=True)
     run = new_run(out)
     with progress_bars() as progress:
         found = run_predict(detector, sources, run, len(sources), progress, max_pixels)

@@ -25,6 +25,10 @@ class Detector(Protocol):
         """The scale that images are read on, for those who draw them."""
 
     @property
+    def level(self) -> float:
+        """What the maps of good images show in most places, for those who draw them."""
+
+    @property
     def image_threshold(self) -> float:
         """Images that score this much are called defective."""
 
@@ -37,13 +41,26 @@ class Detector(Protocol):
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """Whether an image is called defective, and which of its pixels, bool [H, W]: some then, and none otherwise."""
+
+    is_defective: bool
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
 class TestedImage:
     """A test image, its mask, bool [H, W], and what the detector said about it."""
 
     image: LabelledImage
     mask: np.ndarray
     inspection: Inspection
-    called_defective: bool
+    verdict: Verdict
+
+    @property
+    def called_defective(self) -> bool:
+        """What the detector decided."""
+        return self.verdict.is_defective
 
     @property
     def is_right(self) -> bool:
@@ -121,15 +138,15 @@ class Evaluation:
         }
 
 
-def decide(detector: Detector, inspection: Inspection) -> bool:
-    """Say whether an image is defective.
+def decide(detector: Detector, inspection: Inspection) -> Verdict:
+    """Say whether an image is defective, and where.
 
     Args:
         detector: Whose thresholds decide.
         inspection: What it said about the image.
 
     Returns:
-        Whether the score reaches the threshold.
+        Whether the score reaches the threshold; if so, the pixels that reach theirs, or the hottest if none does.
 
     Raises:
         InputError: If a number that decides, on the image or on a pixel of it, is not finite.
@@ -143,7 +160,9 @@ def decide(detector: Detector, inspection: Inspection) -> bool:
     for name, value in numbers.items():
         if not np.isfinite(value):
             raise InputError(f"{name} of the detector: got {value}, want a number; the checkpoint is damaged")
-    return inspection.score >= detector.image_threshold
+    if inspection.score < detector.image_threshold:
+        return Verdict(False, np.zeros(inspection.map.shape, dtype=bool))
+    return Verdict(True, inspection.map >= min(detector.pixel_threshold, inspection.map.max()))
 
 
 def evaluate(detector: Detector, images: Sequence[LabelledImage], progress: Progress = silent) -> Evaluation:
@@ -169,19 +188,19 @@ def evaluate(detector: Detector, images: Sequence[LabelledImage], progress: Prog
         except InputError as error:
             raise InputError(f"{image.path}: {error}") from error
         progress("inspecting test images", number, len(images))
-    overall, curves, pixels = _measure(tested, detector.pixel_threshold)
-    statistics = _collect(tested, pixels, detector.pixel_threshold)
+    overall, curves, pixels = _measure(tested)
+    statistics = _collect(tested, pixels)
     per_defect, per_defect_intervals = {}, {}
     for kind in sorted({image.kind for image in images if not image.is_good}):
         rows = [row for row, one in enumerate(tested) if one.image.is_good or one.image.kind == kind]
-        per_defect[kind] = _measure([tested[row] for row in rows], detector.pixel_threshold)[0]
+        per_defect[kind] = _measure([tested[row] for row in rows])[0]
         per_defect_intervals[kind] = bootstrap(statistics.select(rows))
     return Evaluation(
         tuple(tested), overall, per_defect, bootstrap(statistics), per_defect_intervals, curves, statistics
     )
 
 
-def _measure(tested: Sequence[TestedImage], pixel_threshold: float) -> tuple[Scores, dict[str, np.ndarray], Ranking]:
+def _measure(tested: Sequence[TestedImage]) -> tuple[Scores, dict[str, np.ndarray], Ranking]:
     images = rank_images([one.inspection.score for one in tested], [not one.image.is_good for one in tested])
     maps, masks = [one.inspection.map for one in tested], [one.mask for one in tested]
     pixels = rank_pixels(maps, masks)
@@ -196,7 +215,7 @@ def _measure(tested: Sequence[TestedImage], pixel_threshold: float) -> tuple[Sco
         pixel_f1_max=pixels.f1_max()[0],
         aupro=aupro,
         aupro_05=aupro_05,
-        **agreement(*pixels.counts(pixel_threshold)),
+        **agreement(*_count_pixels(tested)),
     )
     curves = {
         "image ROC": images.roc(),
@@ -208,7 +227,15 @@ def _measure(tested: Sequence[TestedImage], pixel_threshold: float) -> tuple[Sco
     return measured, curves, pixels
 
 
-def _collect(tested: Sequence[TestedImage], pixels: Ranking, pixel_threshold: float) -> ImageStatistics:
+def _count_pixels(tested: Sequence[TestedImage]) -> np.ndarray:
+    """Numbers of true, false and missed defective pixels."""
+    found = [(one.verdict.pixels, one.mask) for one in tested]
+    return np.sum(
+        [((called & mask).sum(), (called & ~mask).sum(), (mask & ~called).sum()) for called, mask in found], 0
+    )
+
+
+def _collect(tested: Sequence[TestedImage], pixels: Ranking) -> ImageStatistics:
     return collect(
         names=[f"{one.image.kind}/{one.image.path.name}" for one in tested],
         defective=[not one.image.is_good for one in tested],
@@ -216,7 +243,7 @@ def _collect(tested: Sequence[TestedImage], pixels: Ranking, pixel_threshold: fl
         maps=[one.inspection.map for one in tested],
         masks=[one.mask for one in tested],
         pixels=pixels,
-        pixel_threshold=pixel_threshold,
+        called=[one.verdict.pixels for one in tested],
     )
 
 

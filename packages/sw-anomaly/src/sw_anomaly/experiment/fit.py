@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from sw_anomaly.data.category import LabelledImage
 from sw_anomaly.data.intensity import Intensity, learn_intensity
@@ -18,6 +19,7 @@ from sw_anomaly.methods.calibration import Thresholds, combine
 from sw_anomaly.methods.patch_bank import PatchBank
 from sw_anomaly.methods.patchcore import PatchCore, create_backbone
 from sw_anomaly.methods.unet.batches import Views, make_validation
+from sw_anomaly.methods.unet.method import UNetMethod
 from sw_anomaly.methods.unet.training import CHECKPOINT, CONFIG, NETWORK, STATE, TrainingConfig, train_network
 from sw_anomaly.preprocessing.pose import Alignment, learn_alignment
 from sw_anomaly.preprocessing.view import View, scale_down
@@ -26,6 +28,7 @@ from sw_models.files import write_atomically
 
 MANIFEST = "manifest.json"
 ALIGNMENT_IMAGES = 64  # good images, at most, that decide about alignment
+DEFECTS_ON = 32  # good training views, at most, that defects are drawn on for thresholds beside held-out ones
 
 
 def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress = silent) -> Detector:
@@ -42,7 +45,8 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
     progress("looking for an axis", 1, 1, alignment.finding)
     view = View(config.image_size, alignment.crop)
     views = Views(split.train, view, intensity, progress)
-    validation = make_validation(Views(split.validation, view, intensity), config.seed)
+    held_out = Views(split.validation, view, intensity)
+    validation = make_validation(held_out, config.seed)
     seen = tuple(picture_digest(image) for image in (*split.train, *split.validation))
 
     name = config.method
@@ -63,22 +67,31 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
             alignment=alignment.finding,
             image_threshold=thresholds.image,
             pixel_threshold=thresholds.pixel,
+            good=thresholds.good,
         )
         Detector(method, info).save(path)
 
+    good = np.concatenate([held_out.pixels[held_out.good], views.pixels[views.good]])
+    defects = [case for case in validation if case.mask.any()]
+
+    def save_network(network: UNetMethod) -> None:
+        method, thresholds = combine({"unet": network}, good[: len(held_out.good) or None], len(held_out.good), defects)
+        save("unet", method, thresholds, folder / NETWORK)
+
     parts: dict[str, Method] = {}
     if "unet" in name:
-        best = partial(save, "unet", path=folder / NETWORK)
-        train_network(views, validation, config, folder, best, progress)
+        train_network(views, validation, config, folder, save_network, progress)
         parts["unet"] = load_detector(folder / NETWORK).method
-    good = views.pixels[views.good]
+    else:
+        more = make_validation(views, config.seed, DEFECTS_ON, first=len(held_out.good))
+        defects += [case for case in more if case.mask.any()]
     if "bank" in name:
         parts["bank"] = PatchBank.fit(good, config.image_size, config.seed, progress)
     if name == "patchcore":
         weights = Path(config.weights) if config.weights else None
         backbone = create_backbone(config.model, weights, config.seed)
         parts["patchcore"] = PatchCore.fit(backbone, good, config.image_size, config.seed, progress)
-    method, thresholds = combine(parts, validation, progress)
+    method, thresholds = combine(parts, good, len(held_out.good), defects, progress)
     save(name, method, thresholds, folder / CHECKPOINT)
     for rest in (NETWORK, STATE):
         (folder / rest).unlink(missing_ok=True)

@@ -120,17 +120,18 @@ def _inspect(detector: Detector, image: np.ndarray, folder: Path, name: Path, fo
     """What a row of the table says of an image, of which heat map and mask are written."""
     with found.timed("model"):
         inspection = detector.inspect(image)
-    is_defective = decide(detector, inspection)
+    verdict = decide(detector, inspection)
     with found.timed("writing"):
-        over = overlay(detector.intensity.displayed(image), inspection.map, detector.pixel_threshold)
-        mask = np.where(inspection.map >= detector.pixel_threshold, 255, 0).astype(np.uint8)
+        shown = detector.intensity.displayed(image)
+        over = overlay(shown, inspection.map, detector.pixel_threshold, verdict.pixels, detector.level)
+        mask = np.where(verdict.pixels, 255, 0).astype(np.uint8)
         heat_map = _save(over, folder, Path("heat_maps", f"{name}.jpg"), quality=90)
         mask_file = _save(mask, folder, Path("masks", f"{name}.png"), compress_level=1)
     found.images += 1
-    found.defective += is_defective
+    found.defective += verdict.is_defective
     return {
         "score": f"{inspection.score:.6g}",
-        "verdict": "defective" if is_defective else "good",
+        "verdict": "defective" if verdict.is_defective else "good",
         "heat_map": heat_map,
         "mask": mask_file,
     }

@@ -45,6 +45,7 @@ class Request:
     options: dict[str, Any]
     checkpoint: Path | None = None
     max_pixels: int = MAX_PIXELS
+    false_alarms: float | None = None  # the rate that is asked for, None for the thresholds of the checkpoint
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,9 @@ def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda t
     info = detector.info
     if request.checkpoint is not None:
         _check_is_as_asked(checkpoint, info, request)
+    if request.false_alarms is not None:
+        detector = detector.keeping(request.false_alarms)
+    tell(detector.promise(request.false_alarms))
     tell(f"Using {checkpoint}")
     split = make_split(images, info.protocol, info.seed)
     if not info.protocol.leaky:
@@ -183,6 +187,8 @@ def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda t
         "image_size": detector.image_size,
         "image_threshold": detector.image_threshold,
         "pixel_threshold": detector.pixel_threshold,
+        "map_level": detector.level,
+        "promise": detector.promise(request.false_alarms),
         "seconds": {what: round(spent, 1) for what, spent in seconds.items()},
         "versions": {name: version(name) for name in ("sw-anomaly", "sw-models", "sw-ops", "torch", "timm")},
         **evaluation.as_dict(),

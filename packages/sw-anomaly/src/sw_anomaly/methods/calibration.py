@@ -1,55 +1,126 @@
-"""Thresholds and units that follow from held-out good views and synthetic defects on them."""
+"""Thresholds and units that follow from good training views and synthetic defects on them.
+
+Methods that remember views judge each of these without what they remember of it, so that all are held out. Of a
+trained network only some are; it gives the others much the same scores, for it has seen each of them moved and lit in
+many ways, and all of them count. That costs one inspection of each view, ``INSPECTED`` at most.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from sw_anomaly.methods.base import Inspection, Method
+from sw_anomaly.methods.base import Inspection, MemoryMethod, Method
 from sw_anomaly.methods.ensemble import Ensemble, add, find_units
-from sw_anomaly.metrics.ranking import rank_images, rank_pixels
+from sw_anomaly.metrics.ranking import Ranking, rank_pixels
+from sw_anomaly.metrics.thresholds import GoodScores, balance
 from sw_anomaly.progress import Progress, silent
+
+INSPECTED = 1000  # good views, at most
+PIXELS_OF = 32  # good views, whose pixels count for the threshold of pixels beside those of views with defects
+
+
+class Case(NamedTuple):
+    """A view, levels [h, w, 3], its mask, bool [h, w], and the number of the good view that it shows, if it does."""
+
+    view: np.ndarray
+    mask: np.ndarray
+    origin: int | None
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Scores from which an image or a pixel is called defective, and the pixels' average precision."""
+    """Scores from which an image or a pixel is called defective, and what good images score."""
 
     image: float
     pixel: float
-    pixel_ap: float
+    good: GoodScores
 
 
-def calibrate(inspections: Sequence[Inspection], masks: Sequence[np.ndarray]) -> Thresholds:
-    """The thresholds of highest F1 on inspected views and their masks, bool [h, w]."""
-    images = rank_images([inspection.score for inspection in inspections], [bool(mask.any()) for mask in masks])
-    pixels = rank_pixels([inspection.map for inspection in inspections], masks)
-    return Thresholds(images.f1_max()[1], pixels.f1_max()[1], pixels.average_precision())
+def average_precision(method: Method, cases: Sequence[Case]) -> float:
+    """The average precision of the pixels of cases."""
+    return rank_pixels(
+        [method.inspect(case.view).map for case in cases], [case.mask for case in cases]
+    ).average_precision()
 
 
 def combine(
-    parts: Mapping[str, Method], validation: Sequence[tuple[np.ndarray, np.ndarray]], progress: Progress = silent
+    parts: Mapping[str, Method],
+    good: np.ndarray,
+    held_out: int,
+    defects: Sequence[Case],
+    progress: Progress = silent,
 ) -> tuple[Method, Thresholds]:
     """Make one method of its parts.
 
     Args:
-        parts: Fitted methods by name.
-        validation: Views, levels [h, w, 3], and their masks, bool [h, w].
+        parts: Fitted methods by name; what those with a memory remember is ``good``.
+        good: Good views, levels [N, h, w, 3], first those that no part was trained on.
+        held_out: Number of those.
+        defects: Views with defects.
         progress: Told of every view.
 
     Returns:
         The only part, or an ensemble of all, and its thresholds.
     """
-    inspections = []
-    for number, (view, _) in enumerate(validation, start=1):
-        inspections.append([part.inspect(view) for part in parts.values()])
-        progress("choosing thresholds", number, len(validation))
-    masks = [mask for _, mask in validation]
-    if len(parts) == 1:
-        (method,) = parts.values()
-        return method, calibrate([found for (found,) in inspections], masks)
-    good = [found for found, mask in zip(inspections, masks, strict=True) if not mask.any()]
-    units = find_units(np.array([[one.score for one in found] for found in good or inspections]).T)
-    return Ensemble(parts, units), calibrate([add(found, units) for found in inspections], masks)
+    count = min(len(good), INSPECTED)
+    total = count + len(defects)
+    opening = [_inspect(parts, good[number], number) for number in range(min(held_out or PIXELS_OF, count))]
+    units = np.ones(1, dtype=np.float32)
+    if len(parts) > 1:
+        units = find_units(np.array([[one.score for one in found] for found in opening]).T)
+    scores, peaks, levels, maps = [], [], [], []
+    for number in range(count):
+        found = _sum(opening[number] if number < len(opening) else _inspect(parts, good[number], number), units)
+        scores.append(found.score)
+        peaks.append(float(found.map.max()))
+        levels.append(np.median(found.map))
+        maps += [found.map] if number < PIXELS_OF else []
+        progress("choosing thresholds", number + 1, total)
+    of_defects = []
+    for number, case in enumerate(defects, start=count + 1):
+        of_defects.append(_sum(_inspect(parts, case.view, case.origin), units))
+        progress("choosing thresholds", number, total)
+    is_trained = any(not isinstance(part, MemoryMethod) for part in parts.values())
+    known = GoodScores(
+        tuple(scores), tuple(peaks), min(held_out, count) if is_trained else count, float(np.median(levels))
+    )
+    method = Ensemble(parts, units) if len(parts) > 1 else next(iter(parts.values()))
+    return method, _choose(known, maps, of_defects, defects)
+
+
+def _inspect(parts: Mapping[str, Method], view: np.ndarray, origin: int | None) -> list[Inspection]:
+    with ExitStack() as stack:
+        for part in parts.values():
+            if isinstance(part, MemoryMethod):
+                stack.enter_context(part.leaving_out(origin))
+        return [part.inspect(view) for part in parts.values()]
+
+
+def _sum(found: Sequence[Inspection], units: np.ndarray) -> Inspection:
+    return found[0] if len(found) == 1 else add(found, units)
+
+
+def _choose(
+    good: GoodScores, maps: Sequence[np.ndarray], found: Sequence[Inspection], defects: Sequence[Case]
+) -> Thresholds:
+    origins = np.array(
+        [
+            np.nan if case.origin is None or case.origin >= len(good.scores) else good.scores[case.origin]
+            for case in defects
+        ]
+    )
+    scores = np.array([one.score for one in found])
+    image = balance(np.array(good.scores), scores, origins)
+    seen = [number for number in range(len(defects)) if not scores[number] <= origins[number]]
+    if not seen:
+        return Thresholds(image, max(good.peaks), good)
+    pixels = Ranking(
+        np.concatenate([found[number].map[defects[number].mask] for number in seen]),
+        np.concatenate([found[number].map[~defects[number].mask] for number in seen] + [one.ravel() for one in maps]),
+    )
+    return Thresholds(image, pixels.f1_max()[1], good)

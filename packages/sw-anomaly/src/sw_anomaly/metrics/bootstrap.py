@@ -65,17 +65,27 @@ def collect(
     maps: Sequence[np.ndarray],
     masks: Sequence[np.ndarray],
     pixels: Ranking,
-    pixel_threshold: float,
+    called: Sequence[np.ndarray],
 ) -> ImageStatistics:
-    """Statistics of images with score maps, each [H, W], and bool masks; ``pixels`` is ``rank_pixels(maps, masks)``."""
+    """Statistics of images.
+
+    Args:
+        names: Of the images.
+        defective: Whether they are.
+        scores: What they score.
+        maps: Scores of their pixels, [H, W] each.
+        masks: Their defective pixels, bool [H, W] each.
+        pixels: ``rank_pixels(maps, masks)``.
+        called: The pixels that were called defective, bool [H, W] each.
+    """
     grid = _grid(pixels)
     shape = (len(names), grid.size + 1)
     negatives, positives, overlaps = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     regions, decisions = np.zeros(len(names)), np.zeros((len(names), 3))
-    for row, (score_map, mask) in enumerate(zip(maps, masks, strict=True)):
-        bins, called = np.searchsorted(grid, score_map, side="right"), score_map >= pixel_threshold
+    for row, (score_map, mask, found) in enumerate(zip(maps, masks, called, strict=True)):
+        bins = np.searchsorted(grid, score_map, side="right")
         negatives[row] = np.bincount(bins[~mask], minlength=shape[1])
-        decisions[row] = (called & mask).sum(), (called & ~mask).sum(), (mask & ~called).sum()
+        decisions[row] = (found & mask).sum(), (found & ~mask).sum(), (mask & ~found).sum()
         if mask.any():
             region = label_regions(mask)
             sizes = np.bincount(region)

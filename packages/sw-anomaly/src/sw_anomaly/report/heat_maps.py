@@ -16,9 +16,9 @@ def color(heat: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
 
-def heat(score_map: np.ndarray, threshold: float) -> np.ndarray:
-    """A score map, float [H, W], as heat in [0, 1] with the threshold in the middle."""
-    return np.clip(score_map / max(2 * threshold, 1e-6), 0, 1)
+def heat(score_map: np.ndarray, threshold: float, level: float = 0.0) -> np.ndarray:
+    """A score map, float [H, W], as heat in [0, 1]: 0 at the level of good images, the threshold in the middle."""
+    return np.clip((score_map - level) / max(2 * (threshold - level), 1e-6), 0, 1)
 
 
 def edge(mask: np.ndarray, width: int = 3) -> np.ndarray:
@@ -27,13 +27,15 @@ def edge(mask: np.ndarray, width: int = 3) -> np.ndarray:
     return cv2.dilate(mask.astype(np.uint8), cross, iterations=width).astype(bool) & ~mask
 
 
-def overlay(image: np.ndarray, score_map: np.ndarray, threshold: float) -> np.ndarray:
-    """``image``, uint8 [H, W, 3], under the heat of its score map, with an outline of what reaches the threshold."""
-    warmth = heat(score_map, threshold)
+def overlay(
+    image: np.ndarray, score_map: np.ndarray, threshold: float, found: np.ndarray, level: float = 0.0
+) -> np.ndarray:
+    """``image``, uint8 [H, W, 3], under the heat of its score map, what was ``found``, bool [H, W], outlined."""
+    warmth = heat(score_map, threshold, level)
     opacity = OPACITY * np.clip(2 * warmth, 0.4, 1)[..., None]  # where nothing is found the image stays visible
     mixed = (1 - opacity) * image + opacity * color(warmth)
     width = max(round(max(image.shape) / 256), 1)
-    line = edge(score_map >= threshold, width)
+    line = edge(found, width)
     return np.where(line[..., None], np.array(FOUND, dtype=np.uint8), mixed.astype(np.uint8))
 
 

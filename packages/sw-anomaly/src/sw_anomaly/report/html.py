@@ -85,7 +85,8 @@ def describe(evaluation: Evaluation, result: Mapping[str, Any], intensity: Inten
     rows = {"all defects": _estimates(evaluation.overall, evaluation.overall_intervals)}
     for kind, scores in evaluation.per_defect.items():
         rows[kind] = _estimates(scores, evaluation.per_defect_intervals[kind])
-    cards = [_card(tested, result["pixel_threshold"], intensity) for tested in evaluation.tested]
+    scale = (result["pixel_threshold"], result["map_level"])
+    cards = [_card(tested, scale, intensity) for tested in evaluation.tested]
     return {
         "name": result["category"],
         "synthetic": bool(result["synthetic"]),
@@ -98,7 +99,7 @@ def describe(evaluation: Evaluation, result: Mapping[str, Any], intensity: Inten
         "false_alarms": evaluation.false_alarms,
         "charts": _charts(evaluation),
         "histogram": _histogram(evaluation, result["image_threshold"]),
-        "cards": sorted(cards, key=lambda card: (card["right"], -card["score"])),
+        "cards": sorted(cards, key=lambda card: (card["right"], card["kind"] == GOOD, -card["score"])),
     }
 
 
@@ -144,11 +145,14 @@ def _plain(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _card(tested: TestedImage, pixel_threshold: float, intensity: Intensity) -> dict[str, Any]:
+def _card(tested: TestedImage, scale: tuple[float, float], intensity: Intensity) -> dict[str, Any]:
     photo = shrink(intensity.displayed(tested.image.load()[0]), THUMBNAIL_SIZE)
-    found = np.asarray(Image.fromarray(tested.inspection.map).resize(photo.size, Image.Resampling.BILINEAR))
-    truth = np.asarray(Image.fromarray(tested.mask).resize(photo.size, Image.Resampling.NEAREST))
-    warmth = Image.fromarray(color(heat(found, pixel_threshold)))
+    scores = np.asarray(Image.fromarray(tested.inspection.map).resize(photo.size, Image.Resampling.BILINEAR))
+    truth, found = (
+        np.asarray(Image.fromarray(mask).resize(photo.size, Image.Resampling.NEAREST))
+        for mask in (tested.mask, tested.verdict.pixels)
+    )
+    warmth = Image.fromarray(color(heat(scores, *scale)))
     return {
         "kind": tested.image.kind,
         "file": f"{tested.image.kind}/{tested.image.path.name}",
@@ -160,7 +164,7 @@ def _card(tested: TestedImage, pixel_threshold: float, intensity: Intensity) -> 
         "photo": _embed(photo, "JPEG", quality=86),
         "heat": _embed(warmth, "JPEG", quality=80),
         "truth": _outline(truth, TRUTH),
-        "found": _outline(found >= pixel_threshold, FOUND),
+        "found": _outline(found, FOUND),
     }
 
 

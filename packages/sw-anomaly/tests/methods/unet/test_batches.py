@@ -52,12 +52,13 @@ def test_batches_follow_from_seed_and_number(good):
 def test_validation_holds_each_image_as_it_is_and_twice_with_defects(good):
     cases = make_validation(good, seed=0)
     assert len(cases) == 3 * len(good.pixels)
-    assert [mask.any() for _, mask in cases] == [False, True, True] * len(good.pixels)
+    assert [mask.any() for _, mask, _ in cases] == [False, True, True] * len(good.pixels)
     np.testing.assert_array_equal(cases[3][0], good.pixels[1])
-    assert all(image.dtype == np.uint8 for image, _ in cases)
-    for (one, mask), (other, same) in zip(cases, make_validation(good, seed=0), strict=True):
+    assert all(image.dtype == np.uint8 for image, _, _ in cases)
+    for (one, mask, origin), (other, same, _) in zip(cases, make_validation(good, seed=0), strict=True):
         np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(mask, same)
+        assert (one != good.pixels[origin]).any() == mask.any()
 
 
 def test_of_four_samples_one_has_a_real_defect_where_there_are_any(category):
@@ -71,7 +72,7 @@ def test_of_four_samples_one_has_a_real_defect_where_there_are_any(category):
         assert 100 < masks[place].sum() < 190
     cases = make_validation(views, seed=0)
     assert len(cases) == 3 * 4 + 2
-    assert sum(mask.any() for _, mask in cases) == 2 * 4 + 2
+    assert sum(mask.any() for _, mask, _ in cases) == 2 * 4 + 2
 
 
 def test_dirt_lies_beside_the_part_and_is_not_labelled(good):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sw_anomaly.data.category import LabelledImage
 from sw_anomaly.data.intensity import Intensity
+from sw_anomaly.methods.calibration import Case
 from sw_anomaly.methods.unet.augment import augment
 from sw_anomaly.methods.unet.method import network_input, to_tensor
 from sw_anomaly.methods.unet.synthetic_defects import add_defects, add_dirt, find_part
@@ -116,14 +117,23 @@ def make_batch(
     return network_input(moved, references), moved_masks
 
 
-def make_validation(views: Views, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each view as it is, and the good ones twice with synthetic defects: levels [h, w, 3] and mask, bool [h, w]."""
+def make_validation(views: Views, seed: int, at_most: int | None = None, first: int = 0) -> list[Case]:
+    """Make cases that are known: each view as it is, and the good ones twice with synthetic defects.
+
+    Args:
+        views: Good and defective views.
+        seed: What the defects follow from.
+        at_most: Number of views.
+        first: The number of the first good view among all good views of the category.
+    """
     cases = []
-    for index in range(len(views.pixels)):
-        rng = generator(seed, Purpose.VALIDATION, index)
-        cases.append((views.pixels[index], views.masks[index]))
+    for index in range(len(views.pixels))[:at_most]:
+        rng = generator(seed, Purpose.VALIDATION, first + index)
+        origin = first + views.good.index(index) if index in views.parts else None
+        cases.append(Case(views.pixels[index], views.masks[index], origin))
         for _ in range(2 if index in views.parts else 0):
             image, mask = views.with_defects(index, rng)
             levels = image * np.float32(255)
-            cases.append((np.rint(levels).astype(np.uint8) if views.pixels.dtype == np.uint8 else levels, mask))
+            pixels = np.rint(levels).astype(np.uint8) if views.pixels.dtype == np.uint8 else levels
+            cases.append(Case(pixels, mask, origin))
     return cases

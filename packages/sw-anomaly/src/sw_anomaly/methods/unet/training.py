@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sw_anomaly.data.category import LabelledImage
 from sw_anomaly.methods.base import default_device
-from sw_anomaly.methods.calibration import Thresholds, calibrate
+from sw_anomaly.methods.calibration import Case, average_precision
 from sw_anomaly.methods.unet.batches import Views, make_batch
 from sw_anomaly.methods.unet.method import IN_CHANNELS, UNetMethod
 from sw_anomaly.methods.unet.networks import UNet, create_model
@@ -66,10 +66,10 @@ class TrainingConfig:
 
 def train_network(
     views: Views,
-    validation: Sequence[tuple[np.ndarray, np.ndarray]],
+    validation: Sequence[Case],
     config: TrainingConfig,
     folder: Path,
-    save: Callable[[UNetMethod, Thresholds], None],
+    save: Callable[[UNetMethod], None],
     progress: Progress = silent,
 ) -> None:
     """Train on ``views``; whenever an epoch is the best so far on the ``validation`` cases, ``save`` is called.
@@ -94,10 +94,10 @@ def train_network(
         epoch += 1
         _refresh_batch_norms(ema.module, views, reference, config, epoch)
         method = UNetMethod(ema.module, reference, config.image_size)
-        thresholds = calibrate([method.inspect(view) for view, _ in validation], [mask for _, mask in validation])
-        if thresholds.pixel_ap > best:
-            best = thresholds.pixel_ap
-            save(method, thresholds)
+        precision = average_precision(method, validation)
+        if precision > best:
+            best = precision
+            save(method)
         state = {name: part.state_dict() for name, part in stateful.items()} | {"epoch": epoch, "best": best}
         write_atomically(folder / STATE, partial(write_state, state))
 

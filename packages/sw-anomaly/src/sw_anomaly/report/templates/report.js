@@ -14,7 +14,8 @@ for (const section of document.querySelectorAll("section[data-category]")) {
   function refresh() {
     for (const button of kinds) button.setAttribute("aria-pressed", button.dataset.filter === kind);
     for (const card of cards) card.hidden = (kind && card.dataset.kind !== kind) || (wrongOnly.checked && !isWrong(card));
-    const order = (a, b) => (wrongFirst.checked ? isWrong(b) - isWrong(a) : 0) || b.dataset.score - a.dataset.score;
+    const rank = (card) => (isWrong(card) ? (card.dataset.kind === "good" ? 1 : 2) : 0);  // missed defects first
+    const order = (a, b) => (wrongFirst.checked ? rank(b) - rank(a) : 0) || b.dataset.score - a.dataset.score;
     gallery.append(...cards.sort(order));
     const shown = cards.filter((card) => !card.hidden).length;
     section.querySelector(".shown").textContent = `${shown} of ${cards.length} images`;

@@ -1,0 +1,90 @@
+"""Thresholds that no test image moves: from scores of good training images and of synthetic defects on them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.9  # with which a rate of false alarms is promised
+STRENGTHS = np.linspace(0.25, 1, 16)  # of real defects: up to what is drawn, which is easier to see than most of them
+MOST_FALSE_ALARMS = 0.15  # of good training images, unless a lower rate is asked for
+
+
+@dataclass(frozen=True)
+class GoodScores:
+    """What a detector says of the good training images; thresholds for any rate of false alarms follow from it.
+
+    Attributes:
+        scores: Of the images, held-out ones first.
+        peaks: The highest values in their maps.
+        held_out: How many of the images the detector was not fitted to.
+        level: The median of the medians of the maps.
+    """
+
+    scores: tuple[float, ...]
+    peaks: tuple[float, ...]
+    held_out: int
+    level: float
+
+    def reached(self, threshold: float) -> int:
+        """How many of the held-out images score this much."""
+        return sum(score >= threshold for score in self.scores[: self.held_out])
+
+    def promise(self, threshold: float) -> float:
+        """The rate of false alarms that a threshold keeps with ``CONFIDENCE``, by the held-out images alone.
+
+        The upper end of the one-sided interval of Clopper and Pearson, Biometrika 26 (1934).
+        """
+        count = self.reached(threshold)
+        return float(stats.beta.ppf(CONFIDENCE, count + 1, self.held_out - count)) if count < self.held_out else 1.0
+
+
+def images_needed(rate: float) -> int:
+    """How many held-out good images, none of which reaches a threshold, promise a rate with ``CONFIDENCE``."""
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - rate))
+
+
+def threshold_at(values: tuple[float, ...], rate: float) -> float:
+    """The lowest threshold that keeps a rate of false alarms with ``CONFIDENCE``, whatever the scores' distribution.
+
+    If k of N independent images reach it, their true rate exceeds ``rate`` with the probability that a binomial number
+    is at most k; where N is too small for any k, the threshold lies above all of them.
+
+    Args:
+        values: Scores of good images.
+        rate: From 0 to 1.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float32))[::-1]
+    allowed = [count for count in range(len(ordered)) if stats.binom.cdf(count, len(ordered), rate) <= 1 - CONFIDENCE]
+    return float(np.nextafter(ordered[max(allowed, default=0)], np.float32(np.inf)))
+
+
+def balance(good: np.ndarray, defective: np.ndarray, origins: np.ndarray) -> float:
+    """The threshold of highest balanced accuracy, good images counting as much as defective ones, however many.
+
+    Defects that do not raise the score of their image say nothing about thresholds and are left out; of the others a
+    part of what they raise it by counts, see ``STRENGTHS``. The threshold is not below what ``MOST_FALSE_ALARMS`` of
+    the good images reach: one odd image among them does not move it.
+
+    Args:
+        good: Scores of good images, [N].
+        defective: Scores of images with defects, [M].
+        origins: Scores of the good images that the defects were drawn on, [M]; NaN for real defects, which count whole.
+    """
+    floor = float(np.quantile(good, 1 - MOST_FALSE_ALARMS))
+    real = np.isnan(origins)
+    seen = real | (defective > origins)
+    if not seen.any():
+        return floor
+    base = np.where(real, defective, origins)[seen, None]
+    found = np.sort((base + STRENGTHS * (defective[seen, None] - base)).ravel())
+    good = np.sort(good)
+    scores = np.unique(np.concatenate([good, found]))
+    between = (scores[1:] + scores[:-1]) / 2 if len(scores) > 1 else scores
+    missed = np.searchsorted(found, between) / len(found)
+    false = 1 - np.searchsorted(good, between) / len(good)
+    best = np.flatnonzero(missed + false <= (missed + false).min() + 1e-12)
+    return max(float(between[best[len(best) // 2]]), floor)

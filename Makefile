@@ -137,6 +137,13 @@ figures: .venv ## draw the figures of the documentation anew (a detector is trai
 lock: .venv ## write .github/requirements: the newest and the lowest versions that CI tests with, hashed
 	.venv/bin/python tools/lock.py
 
+zoo: $(UV) ## one configuration of each folder of MMDetection's and MMSegmentation's zoos on the stand-in (hours)
+	for pair in sw-det:mmdet sw-seg:mmseg; do \
+	  package=$${pair%:*}; \
+	  UV_PROJECT_ENVIRONMENT=.venvs/$$package $(UV) sync --quiet --package $$package && \
+	  .venvs/$$package/bin/python tools/zoo.py $${pair#*:} || exit 1; \
+	done
+
 FUZZED := $(patsubst packages/%/tests/test_fuzz.py,%,$(wildcard packages/*/tests/test_fuzz.py))
 
 fuzz: $(UV) ## thousands of damaged files through every reader of: sw-anomaly, sw-det, sw-seg

@@ -17,8 +17,8 @@ from sw_sparse.initial_masks import first_masks, gradients_of_one_batch, set_cou
 from sw_sparse.optimizers import found_inf, innermost, training_parameters
 from sw_sparse.schedules import SCHEDULES
 from sw_sparse.scores import NEEDS_GRADIENT, SCORES, magnitude, movement
-from sw_sparse.targets import SparseLayer, find_layers, plain_name
-from sw_sparse.units import UnitLayer, find_units, silence, start_afresh
+from sw_sparse.targets import SparseLayer, copies_of, find_layers, plain_name
+from sw_sparse.units import UnitLayer, find_units, start_grown
 from sw_sparse.updates import UPDATE_RULES, UpdateInput, UpdateResult
 
 
@@ -90,7 +90,7 @@ class Sparsifier:
             self.layers, self.skipped = find_units(model, optimizer, config, inputs)
         else:
             self.layers, self.skipped = find_layers(model, optimizer, config)
-        self._ema = _copies_of(self.layers, ema)
+        self._ema = copies_of(self.layers, ema)
         self._start_dense()
         if state is None:
             self._initialise(gradients_of_one_batch(loss, model, self.layers) if config.distribution == "snip" else {})
@@ -294,13 +294,7 @@ class Sparsifier:
 
     def _start_units_afresh(self, kept: Sequence[Tensor]) -> None:
         """Prepare units that grew, which at 0 in all their parameters could not start."""
-        layers = [layer for layer in self.layers if isinstance(layer, UnitLayer)]
-        born = [(layer, layer.active[0] & ~before) for layer, before in zip(layers, kept, strict=True)]
-        born = [(layer, grown) for layer, grown in born if bool(grown.any())]
-        for layer, grown in born:
-            start_afresh(layer, grown, self._generator)
-        for layer, grown in born:
-            silence(layer, grown)
+        born = start_grown([layer for layer in self.layers if isinstance(layer, UnitLayer)], kept, self._generator)
         self._zero_what_is_off(ema=True)
         for layer, grown in born:
             for name, on in zip(layer.weights, layer.spread([grown]), strict=True):
@@ -420,18 +414,6 @@ class Sparsifier:
             if weight.grad is not None:
                 moved = movement(weight, weight.grad)
                 self._movement[name] += moved if scale is None else moved / scale
-
-
-def _copies_of(layers: Sequence[SparseLayer], ema: nn.Module | None) -> dict[str, nn.Parameter]:
-    """Find the averaged counterpart of every sparse weight."""
-    if ema is None:
-        return {}
-    averaged = {plain_name(name): parameter for name, parameter in ema.named_parameters(remove_duplicate=False)}
-    for layer in layers:
-        for name in layer.weights:
-            if name not in averaged:
-                raise ValueError(f"ema: it has no parameter {name}, want an averaged copy of the model")
-    return averaged
 
 
 def _unpacked(bits: Sequence[Tensor], layer: SparseLayer) -> list[Tensor]:

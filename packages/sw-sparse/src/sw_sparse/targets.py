@@ -176,3 +176,15 @@ def _name_of_paths(model: nn.Module, name: str) -> str:
             return plain_name(".".join([*parts[:position], "*", *parts[position + 1 :]]))
         break
     return plain_name(name)
+
+
+def copies_of(layers: Sequence[SparseLayer], ema: nn.Module | None) -> dict[str, nn.Parameter]:
+    """Find the averaged counterpart of every sparse weight."""
+    if ema is None:
+        return {}
+    averaged = {plain_name(name): parameter for name, parameter in ema.named_parameters(remove_duplicate=False)}
+    for layer in layers:
+        for name in layer.weights:
+            if name not in averaged:
+                raise ValueError(f"ema: it has no parameter {name}, want an averaged copy of the model")
+    return averaged

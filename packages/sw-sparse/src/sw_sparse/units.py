@@ -150,6 +150,25 @@ def example_inputs(model: nn.Module) -> tuple[Tensor]:
     return (torch.zeros(2, first.in_channels, *size, device="cpu"),)
 
 
+def start_grown(
+    layers: Sequence[UnitLayer], kept: Sequence[Tensor], generator: torch.Generator
+) -> list[tuple[UnitLayer, Tensor]]:
+    """Prepare the units that grew, and return them: bool ``[1, units]`` of each layer that has some.
+
+    Args:
+        layers: what was updated.
+        kept: of each, which units were on before and after.
+        generator: of the CPU, the first rank's counts.
+    """
+    born = [(layer, layer.active[0] & ~before) for layer, before in zip(layers, kept, strict=True)]
+    born = [(layer, grown) for layer, grown in born if bool(grown.any())]
+    for layer, grown in born:
+        start_afresh(layer, grown, generator)
+    for layer, grown in born:
+        silence(layer, grown)
+    return born
+
+
 def start_afresh(layer: UnitLayer, born: Tensor, generator: torch.Generator) -> None:
     """Give units that grow what they compute with; what they act through is 0, so that nothing changes yet.
 

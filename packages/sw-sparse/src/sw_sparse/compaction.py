@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from sw_models.checkpoints.tensor_file import read_tensor_file, write_tensors
 from sw_models.errors import InputError
-from sw_models.files import write_atomically
 from sw_sparse.axes import AxisGroup, trace_axes
 from sw_sparse.units import example_inputs, response_norms, unwrapped
 
@@ -83,9 +81,7 @@ def save_compact(model: nn.Module, path: Path, metadata: Mapping[str, str] | Non
         path: the file.
         metadata: further entries of its metadata.
     """
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    entries = {**(metadata or {}), KEY: describe(model)}
-    write_atomically(path, lambda file: save_file(tensors, file, entries))
+    write_tensors(path, model.state_dict(), {**(metadata or {}), KEY: describe(model)})
 
 
 def describe(model: nn.Module) -> str:
@@ -108,12 +104,7 @@ def load_compact(path: Path, model: nn.Module) -> nn.Module:
     Raises:
         InputError: for a file that is no compact model's, or one of another architecture; the message names it.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+    tensors, metadata = read_tensor_file(path)
     if KEY not in metadata:
         raise InputError(f"{path}: holds no compact model, want a file of save_compact or sw-sparse compact")
     try:

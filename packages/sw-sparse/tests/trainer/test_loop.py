@@ -50,8 +50,8 @@ def straight(tmp_path_factory):
 def test_a_run_leaves_its_files(straight):
     summary, output = straight
     assert sorted(p.name for p in output.iterdir()) == [
-        ".lock", "best.safetensors", "checkpoints", "curves.png", "log.jsonl", "model.safetensors", "sparsity.png",
-        "summary.json", "sw-sparse",
+        ".lock", "best.safetensors", "checkpoints", "config.json", "curves.png", "log.jsonl", "model.safetensors",
+        "sparsity.png", "summary.json", "sw-sparse",
     ]  # fmt: skip
     assert [p.name for p in sorted((output / "checkpoints").iterdir())] == [
         f"epoch-000{epoch}.safetensors" for epoch in (1, 2, 3)

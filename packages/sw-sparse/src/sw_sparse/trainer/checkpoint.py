@@ -19,6 +19,7 @@ from sw_models.checkpoints.tensor_file import (
 )
 from sw_models.errors import InputError
 from sw_models.files import remove_half_written
+from sw_sparse.compaction import KEY
 
 _NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.safetensors")
 
@@ -36,11 +37,15 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def save_weights(
-    path: Path, weights: Mapping[str, Tensor], recipe: Mapping[str, Any], classes: Sequence[str] | None = None
+    path: Path,
+    weights: Mapping[str, Tensor],
+    recipe: Mapping[str, Any],
+    classes: Sequence[str] | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> str:
     """Write a model's state dict under its plain names, with recipe and class names; return the weights' SHA-256."""
     metadata = {"recipe": json.dumps(recipe), **({"classes": json.dumps(list(classes))} if classes else {})}
-    write_tensors(path, weights, metadata)
+    write_tensors(path, weights, {**metadata, **(more or {})})
     return digest({name: tensor.detach().cpu() for name, tensor in weights.items()}, {})
 
 
@@ -53,6 +58,8 @@ class Weights(NamedTuple):
     """Every option of the run."""
     classes: list[str] | None
     """The names of the model's outputs; None where the file is older, or the data did not tell."""
+    compact: str | None = None
+    """How a compact model differs from its architecture, for :func:`sw_sparse.compaction.fit`."""
 
 
 def load_weights(path: Path) -> Weights:
@@ -63,7 +70,8 @@ def load_weights(path: Path) -> Weights:
     """
     tensors, metadata = read_tensor_file(path)
     if "recipe" in metadata:
-        return Weights(tensors, json.loads(metadata["recipe"]), json.loads(metadata.get("classes", "null")))
+        classes = json.loads(metadata.get("classes", "null"))
+        return Weights(tensors, json.loads(metadata["recipe"]), classes, metadata.get(KEY))
     state = nested_state(tensors, metadata)
     if state is None:
         raise InputError(f"{path}: no recipe in it, want a file that sw-sparse train wrote")

@@ -1,4 +1,4 @@
-"""``sw-sparse train`` and ``sw-sparse eval``."""
+"""``sw-sparse train``, ``sw-sparse eval`` and ``sw-sparse compact``."""
 
 from __future__ import annotations
 
@@ -62,6 +62,21 @@ def eval_command(
         task = progress.add_task("", total=None)
         figures = evaluate_checkpoint(checkpoint, flags, lambda images: progress.advance(task, images))
     print_figures(figures, as_json, str(checkpoint))
+
+
+@app.command("compact")
+def compact_command(
+    checkpoint: Annotated[Path, typer.Argument(help="a run's model.safetensors, or one of its checkpoints")],
+    *,
+    output: Annotated[
+        Path | None, typer.Option(help="the file to write [default: compact.safetensors beside CHECKPOINT]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the figures as JSON")] = False,
+) -> None:
+    """Write a run's model without the units that are off: smaller, dense, the same function."""
+    from sw_sparse.trainer.artifacts import compact_checkpoint
+
+    print_figures(compact_checkpoint(checkpoint, output), as_json, str(checkpoint))
 
 
 class _Bars(Callback):

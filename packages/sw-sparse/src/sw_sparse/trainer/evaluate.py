@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 
 from sw_models.checkpoints.fit import load_fitting
 from sw_models.errors import InputError
+from sw_sparse.compaction import fit
 from sw_sparse.trainer.build import build_model
-from sw_sparse.trainer.checkpoint import load_weights
+from sw_sparse.trainer.checkpoint import Weights, load_weights
 from sw_sparse.trainer.classes import bind_labels, class_names, number_of_classes
 from sw_sparse.trainer.data import evaluation_loader, open_dataset, readable
 from sw_sparse.trainer.recipe import Recipe, read_recipe, recipe_from
@@ -70,7 +71,8 @@ def evaluate_checkpoint(path: Path, flags: dict[str, Any], advance: Callable[[in
         flags: options of the recipe.
         advance: see :func:`evaluate`.
     """
-    recipe, weights, classes = _recipe_and_weights(path, flags)
+    recipe, weights = _recipe_and_weights(path, flags)
+    classes = weights.classes if weights is not None else None
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=recipe.amp)
     split = flags.get("val_split") or recipe.test_split or recipe.val_split
     dataset = open_dataset(recipe, split, training=False)
@@ -78,19 +80,29 @@ def evaluate_checkpoint(path: Path, flags: dict[str, Any], advance: Callable[[in
     outputs = number_of_classes(recipe.num_classes, classes or class_names(dataset))
     model = build_model(recipe, outputs, any_classifier=False)
     if weights is not None:
-        load_fitting(model, weights, f"checkpoint: {path}")
+        load_into(model, weights, path)
     model.to(accelerator.device)
     loader = evaluation_loader(recipe, dataset, accelerator.process_index, accelerator.num_processes)
     return {"checkpoint": str(path), "split": split, **evaluate(model, loader, accelerator, advance)}
 
 
-def _recipe_and_weights(
-    path: Path, flags: dict[str, Any]
-) -> tuple[Recipe, dict[str, torch.Tensor] | None, list[str] | None]:
+def load_into(model: nn.Module, weights: Weights, path: Path) -> None:
+    """Load a run's weights into its model, which becomes compact where they are."""
+    if weights.compact is None:
+        load_fitting(model, weights.tensors, f"checkpoint: {path}")
+        return
+    try:
+        fit(model, weights.tensors, weights.compact)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _recipe_and_weights(path: Path, flags: dict[str, Any]) -> tuple[Recipe, Weights | None]:
     if path.suffix == ".safetensors" and "model" not in flags:
-        weights, settings, classes = load_weights(path)
+        weights = load_weights(path)
+        settings = weights.recipe
         known = {name: value for name, value in settings.items() if name not in ("initial_checkpoint", "pretrained")}
-        return recipe_from({**known, **flags}, str(path)), weights, classes
+        return recipe_from({**known, **flags}, str(path)), weights
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    return read_recipe(None, {**flags, "initial_checkpoint": str(path)}), None, None
+    return read_recipe(None, {**flags, "initial_checkpoint": str(path)}), None

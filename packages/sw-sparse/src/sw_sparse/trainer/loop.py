@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from sw_models.checkpoints.tensor_file import write_state
 from sw_models.errors import InputError, Interrupted
 from sw_models.files import lock_folder, make_folder, write_atomically
+from sw_sparse.granularity import TRACED
 from sw_sparse.sparsifier import Sparsifier
 from sw_sparse.trainer import checkpoint
+from sw_sparse.trainer.artifacts import first_channels, write_compact, write_timm_config
 from sw_sparse.trainer.build import (
     build_model,
     build_optimizer,
@@ -49,7 +51,8 @@ def train(recipe: Recipe, callback: Callback | None = None) -> dict[str, Any]:
     """Train as the recipe says, continuing what its output folder holds, and return the summary.
 
     Under torchrun every process calls this. The folder then holds ``checkpoints/``, ``best.safetensors``,
-    ``model.safetensors`` (the final weights), ``log.jsonl``, ``summary.json`` and the pictures.
+    ``model.safetensors`` (the final weights) with ``config.json`` for timm, ``compact.safetensors`` with ``widths.png``
+    where units are off, ``log.jsonl``, ``summary.json`` and the pictures.
 
     Raises:
         InputError: for input that the user can mend, and for a model that diverged.
@@ -144,6 +147,7 @@ def _train(recipe: Recipe, callback: Callback | None, accelerator: Accelerator) 
             sparsifier = Sparsifier(
                 model, optimizer, sparsity, loss=first_loss, ema=ema.module if ema is not None else None,
                 state=state["sparsifier"] if state else None,
+                inputs=(torch.zeros(2, first_channels(model), recipe.input_size, recipe.input_size),),
             )  # fmt: skip
         except ValueError as error:
             raise InputError(str(error)) from error
@@ -280,6 +284,11 @@ def _train(recipe: Recipe, callback: Callback | None, accelerator: Accelerator) 
         summary["weights_sha256"] = checkpoint.save_weights(
             output / "model.safetensors", final.state_dict(), asked, names
         )
+        write_timm_config(output, recipe, final, names)
+        if sparsifier and recipe.granularity in TRACED:
+            summary |= write_compact(
+                output / "compact.safetensors", recipe, final, names, output / "widths.png"
+            )  # fmt: skip
         draw_curves(history, output / "curves.png")
         if sparsifier:
             draw_sparsity(history, output / "sparsity.png")

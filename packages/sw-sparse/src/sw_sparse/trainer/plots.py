@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sw_models.files import write_atomically
+from sw_sparse.compaction import Width
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -48,6 +49,22 @@ def draw_sparsity(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.grid(alpha=0.3)
     if len(history[-1]["density"]) <= 20:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize="x-small")
+    _write(figure, path)
+
+
+def draw_widths(widths: Sequence[Width], path: Path) -> None:
+    """Draw how many outputs each weight had and how many are left, layer by layer, into a PNG."""
+    layers = [width for width in widths if width.before != width.after]
+    figure = Figure(figsize=(9, max(2.5, 0.22 * len(layers) + 1.2)), layout="constrained")
+    axes = figure.subplots()
+    names = [width.layer.removesuffix(".weight") for width in layers]
+    axes.barh(names, [width.before for width in layers], color="lightgray", label="before")
+    bars = axes.barh(names, [width.after for width in layers], label="left")
+    axes.bar_label(bars, [f"{width.after} of {width.before}" for width in layers], padding=3, fontsize="x-small")
+    axes.set(title="units left, by layer", xlabel="units")
+    axes.tick_params(axis="y", labelsize="x-small")
+    axes.invert_yaxis()
+    axes.legend(fontsize="x-small")
     _write(figure, path)
 
 

@@ -23,7 +23,9 @@ def large(tmp_path):
     """40 good images to train with; 10 good, 12 of ``bent`` and 8 of ``chip`` to test with; no files."""
     train = tuple(LabelledImage(tmp_path / "disc/train/good" / f"{n:03}.png", "good") for n in range(40))
     test = tuple(
-        LabelledImage(tmp_path / "disc/test" / kind / f"{n:03}.png", kind)
+        LabelledImage(
+            tmp_path / f"disc/test/{kind}/{n:03}.png", kind, tmp_path / f"disc/ground_truth/{kind}/{n:03}.png"
+        )
         for kind, count in (("bent", 12), ("chip", 8), ("good", 10))
         for n in range(count)
     )

@@ -19,6 +19,7 @@ DET, SEG = "sw-det/tests/test_cli.py::", "sw-seg/tests/test_cli.py::"
 RUN_BY = {
     "sw-ops doctor": "sw-ops/tests/test_cli.py::test_doctor_says_that_everything_works",
     "sw-ops bench": "sw-ops/tests/test_cli.py::test_bench_measures_every_contender_and_compares_files",
+    "sw-ops accuracy": "sw-ops/tests/test_cli.py::test_accuracy_prints_the_errors_that_are_documented",
     "sw-models list": MODELS + "test_list_names_every_model",
     "sw-models info": MODELS + "test_info_describes_a_model",
     "sw-models convert": MODELS + "test_convert_writes_weights_that_load",
@@ -32,6 +33,8 @@ RUN_BY = {
     "test_without_data_train_learns_the_digits_and_eval_gives_the_same_figure",
     "sw-sparse eval": "sw-sparse/tests/trainer/test_cli.py::"
     "test_without_data_train_learns_the_digits_and_eval_gives_the_same_figure",
+    "sw-sparse compact": "sw-sparse/tests/trainer/test_artifacts.py::"
+    "test_the_command_compacts_afterwards_and_overwrites_nothing",
     "sw-det train": DET + "test_from_training_to_pictures",
     "sw-det test": DET + "test_from_training_to_pictures",
     "sw-det predict": DET + "test_from_training_to_pictures",

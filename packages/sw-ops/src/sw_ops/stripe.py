@@ -275,8 +275,11 @@ def _decompose_fused(
 def decompositions() -> dict[OpOverload, Callable]:
     """Return what the operators are in PyTorch's own, for programs that other software than PyTorch runs.
 
-    ``torch.export.export(model, inputs).run_decompositions(sw_ops.decompositions())`` leaves none of this package's
-    operators in the program. ``torch.onnx.export`` finds the table by itself.
+    ``torch.onnx.export`` finds the table by itself.
+
+    Example:
+        >>> program = torch.export.export(model, inputs)
+        >>> program = program.run_decompositions(sw_ops.decompositions())  # none of this package's operators is left
     """
     return {_forward: _decompose_forward, _fused: _decompose_fused}
 

@@ -91,9 +91,9 @@ def test_a_state_that_diverged_is_refused_by_name(part):
 def test_weights_keep_their_names_and_bring_their_recipe(tmp_path):
     weights = {"b.weight": torch.ones(2), "a.tied": torch.ones(1)}
     first = checkpoint.save_weights(tmp_path / "a.safetensors", weights, {"lr": 1})
-    loaded, recipe, classes = checkpoint.load_weights(tmp_path / "a.safetensors")
-    assert same({name: loaded[name] for name in weights}, weights)
-    assert (recipe, classes) == ({"lr": 1}, None)
+    loaded = checkpoint.load_weights(tmp_path / "a.safetensors")
+    assert same({name: loaded.tensors[name] for name in weights}, weights)
+    assert (loaded.recipe, loaded.classes) == ({"lr": 1}, None)
     assert checkpoint.save_weights(tmp_path / "b.safetensors", weights, {"lr": 2}) == first
     changed = {**weights, "b.weight": torch.zeros(2)}
     assert checkpoint.save_weights(tmp_path / "c.safetensors", changed, {"lr": 1}) != first

@@ -276,9 +276,9 @@ def test_a_run_of_version_0_1_0_goes_on_and_is_evaluated(tmp_path):
     output = tmp_path / "run"
     shutil.copytree(DATA / "run-0.1.0", output)
     assert evaluate_checkpoint(output / "model.safetensors", {}, lambda images: None)["images"] == 360
-    _, settings, classes = checkpoint.load_weights(output / "model.safetensors")
-    assert classes is None
-    summary = train(read_recipe(None, {**settings, "output": str(output)}))
+    weights = checkpoint.load_weights(output / "model.safetensors")
+    assert weights.classes is None
+    summary = train(read_recipe(None, {**weights.recipe, "output": str(output)}))
     assert summary["epoch"] == 2
     assert checkpoint.load_weights(output / "model.safetensors").classes == [str(digit) for digit in range(10)]
 

@@ -78,7 +78,7 @@ def test_grouped_and_dilated_convolutions_stay() -> None:
         nn.Conv2d(8, 8, 5, padding=2),
         nn.Conv2d(8, 8, 3, padding=1),
     )
-    kinds = [type(layer) for layer in swap(model, 13)]
+    kinds = [type(layer) for layer in swap(model, 13).children()]
     assert kinds == [nn.Conv2d] * 5 + [ShiftwiseConv2d]
 
 

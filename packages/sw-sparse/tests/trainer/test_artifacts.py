@@ -72,6 +72,10 @@ def test_the_command_compacts_afterwards_and_overwrites_nothing(run, tmp_path):
     with pytest.raises(InputError, match="it is compact already"):
         compact_checkpoint(output / "compact.safetensors", tmp_path / "again.safetensors")
     assert (output / "compact.safetensors").read_bytes() == before
+    (tmp_path / "mine.png").write_bytes(b"a picture")
+    with pytest.raises(InputError, match=r"--output: got .*mine\.png, which is already there"):
+        compact_checkpoint(output / "model.safetensors", tmp_path / "mine.safetensors")
+    assert (tmp_path / "mine.png").read_bytes() == b"a picture"
 
 
 def test_a_dense_run_has_nothing_to_take_out_and_is_a_model_of_timm(tmp_path):

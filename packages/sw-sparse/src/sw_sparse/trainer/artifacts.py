@@ -107,7 +107,9 @@ def compact_checkpoint(path: Path, output: Path | None) -> dict[str, Any]:
         InputError: no unit is off in it, or the file is there already, or it is no run's.
     """
     output = output or path.with_name("compact.safetensors")
+    picture = output.with_suffix(".png")
     want_new_file("--output", output)
+    want_new_file("--output", picture)
     weights = load_weights(path)
     if weights.compact:
         raise InputError(f"{path}: it is compact already")
@@ -115,10 +117,10 @@ def compact_checkpoint(path: Path, output: Path | None) -> dict[str, Any]:
     recipe = recipe_from(settings, str(path))
     model = build_model(recipe, number_of_classes(recipe.num_classes, weights.classes), any_classifier=False)
     load_fitting(model, weights.tensors, f"checkpoint: {path}")
-    figures = write_compact(output, recipe, model, weights.classes, output.with_suffix(".png"))
+    figures = write_compact(output, recipe, model, weights.classes, picture)
     if not figures["widths"]:
         output.unlink()
-        output.with_suffix(".png").unlink()
+        picture.unlink()
         raise InputError(f"{path}: no unit is off in it; train with --granularity unit")
     return {"compact file": str(output), **figures}
 

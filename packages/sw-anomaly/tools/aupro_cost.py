@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def peak_memory() -> float:
-    """The most memory that this process has had, in GB."""
+    """Return the most memory that this process has had, in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 

@@ -140,7 +140,7 @@ class Detector:
         return Inspection(found.score, viewed.put_back(found.map))
 
     def keeping(self, rate: float) -> Detector:
-        """The same detector with the lowest thresholds that keep a rate of false alarms.
+        """Return the same detector with the lowest thresholds that keep a rate of false alarms.
 
         Args:
             rate: Share of the good images, above 0 and below 1; ``promise`` tells how far that can be relied on.
@@ -157,7 +157,7 @@ class Detector:
         return Detector(self.method, replace(self.info, image_threshold=image, pixel_threshold=pixel))
 
     def promise(self, rate: float | None = None) -> str:
-        """What can be said of false alarms at the threshold in force, and with how many images a rate could be."""
+        """Say what holds of false alarms at the threshold in force, and with how many images a rate could be."""
         good = self.info.good
         if good is None or not good.held_out:
             return "false alarms: nothing can be promised without held-out good images"
@@ -234,7 +234,7 @@ def load_detector(path: Path | str) -> Detector:
 
 
 def read_info(path: Path) -> DetectorInfo:
-    """The description in a checkpoint; raises ``InputError`` if the file is not one."""
+    """Return the description in a checkpoint; raises ``InputError`` if the file is not one."""
     return _parse_info(path, _read_metadata(path))
 
 
@@ -298,7 +298,7 @@ def _parse_good(good: dict[str, Any] | None) -> GoodScores | None:
 
 
 def _checked(info: DetectorInfo) -> DetectorInfo:
-    """The description, if its values are of the types and in the ranges that detectors write."""
+    """Return the description, if its values are of the types and in the ranges that detectors write."""
     crop, white = info.view.crop, info.intensity.white
     texts = [
         info.category,

@@ -13,4 +13,4 @@ class Progress(Protocol):
 
 
 def silent(what: str, done: int, total: int, note: str = "") -> None:
-    """A ``Progress`` that nobody watches."""
+    """Return a ``Progress`` that nobody watches."""

@@ -19,5 +19,5 @@ class Purpose(IntEnum):
 
 
 def generator(seed: int, purpose: Purpose, number: int = 0) -> np.random.Generator:
-    """The generator of the ``number``-th draw for a purpose, the same whatever was drawn before."""
+    """Return the generator of the ``number``-th draw for a purpose, the same whatever was drawn before."""
     return np.random.default_rng([seed, purpose, number])

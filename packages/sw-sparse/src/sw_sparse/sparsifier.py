@@ -23,7 +23,9 @@ from sw_sparse.updates import UPDATE_RULES, UpdateInput, UpdateResult
 
 
 class Sparsifier:
-    """Dynamic sparse training of any model in any loop::
+    """Dynamic sparse training of any model in any loop.
+
+    Example::
 
         sparsifier = Sparsifier(model, optimizer, SparsityConfig(sparsity=0.3, targets="*.weights.*"))
         for images, labels in loader:
@@ -37,9 +39,7 @@ class Sparsifier:
     optimizer state as well, and the number of units that are on is exact in every layer. A layer of which a weight took
     no part in the optimizer's step (frozen, without a gradient, learning rate 0) keeps its mask and its values. The
     model may already be wrapped by DDP or compiled. In a distributed run all ranks construct it, and the first one's
-    masks hold.
-
-    To resume, load the model and the optimizer, and give ``state``; or construct first, and load all three then.
+    masks hold. To resume, load the model and the optimizer, and give ``state``; or load all three after it.
 
     Args:
         model: the model being trained.
@@ -48,8 +48,7 @@ class Sparsifier:
         loss: for ``distribution="snip"``: called once with a copy of the model, returns the loss of one batch.
         ema: an averaged copy of the model, kept consistent with the masks; update it after :meth:`step`.
         state: a :meth:`state_dict` to continue from: its masks are taken, and none are drawn.
-        inputs: for ``granularity="unit"``: arguments of the model, by whose shapes it is traced; the batch must hold
-            two images or more. Models of timm need none.
+        inputs: for ``granularity="unit"``: arguments to trace the model by (two images or more); timm models need none.
 
     Attributes:
         layers: what is sparse.

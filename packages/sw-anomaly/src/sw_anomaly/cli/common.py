@@ -39,7 +39,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A ``Progress`` that draws a bar per piece of work; where nobody watches, a line per tenth of it."""
+    """Return a ``Progress`` that draws a bar per piece of work; where nobody watches, a line per tenth of it."""
     text = TextColumn("{task.description}", markup=False)
     remark = TextColumn("{task.fields[note]}", "dim", markup=False)
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True), remark)

@@ -40,11 +40,11 @@ class LabelledImage:
         return self.kind == GOOD
 
     def pixels(self) -> np.ndarray:
-        """The image alone, [H, W, 3] as ``load_image`` gives it."""
+        """Return the image alone, [H, W, 3] as ``load_image`` gives it."""
         return load_image(self.path, self.max_pixels)
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
-        """The image, [H, W, 3] as ``load_image`` gives it, and its mask, bool [H, W]; all False without a mask file."""
+        """Return the image, [H, W, 3], and its mask, bool [H, W]; all False without a mask file."""
         image = self.pixels()
         if self.mask_path is None:
             return image, np.zeros(image.shape[:2], dtype=bool)
@@ -117,7 +117,7 @@ def hold_out(good: Sequence[LabelledImage]) -> tuple[list[LabelledImage], list[L
 
 
 def count(things: Sequence[object], one: str, more: str = "") -> str:
-    """A number of things with its noun, as in "1 image" and "3 images"; ``more`` is a plural without a mere "s"."""
+    """Return a number with its noun, as in "1 image" and "3 images"; ``more`` is a plural without a mere "s"."""
     return f"{len(things)} {one if len(things) == 1 else more or one + 's'}"
 
 

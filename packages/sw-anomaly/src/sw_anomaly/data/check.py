@@ -111,7 +111,7 @@ def refuse(check: Check) -> None:
 
 
 def _look(images: Sequence[LabelledImage], progress: Progress) -> dict[Path, FileFacts]:
-    """The facts of all files, which are decoded whole, since half a file has a good header."""
+    """Return the facts of all files, which are decoded whole, since half a file has a good header."""
     limit = max((image.max_pixels for image in images), default=MAX_PIXELS)
     masks = [image.mask_path for image in images if image.mask_path]
     facts: dict[Path, FileFacts] = {}
@@ -211,7 +211,7 @@ def _notes(category: Category, facts: Mapping[Path, FileFacts]) -> Iterator[str]
 
 
 def _alike(images: Iterable[LabelledImage], facts: Mapping[Path, FileFacts]) -> Iterator[list[LabelledImage]]:
-    """The images that show the same as another one, together."""
+    """Return the images that show the same as another one, together."""
     by_digest: dict[str, list[LabelledImage]] = defaultdict(list)
     for image in images:
         if not facts[image.path].problem:

@@ -82,7 +82,7 @@ def pair_masks(kind: Path, images: Sequence[Path], folder: Path, left_out: list[
 
 
 def subfolder(folder: Path, name: str) -> Path:
-    """The folder of this name in whatever case; the one in this very case goes first."""
+    """Return the folder of this name in whatever case; the one in this very case goes first."""
     if (folder / name).is_dir() or not folder.is_dir():
         return folder / name
     return next(
@@ -91,7 +91,7 @@ def subfolder(folder: Path, name: str) -> Path:
 
 
 def list_folders(folder: Path, left_out: list[LeftOut]) -> list[Path]:
-    """The folders in a folder, by name; visible files beside them are left out."""
+    """Return the folders in a folder, by name; visible files beside them are left out."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; want one of images of parts")
     visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
@@ -100,7 +100,7 @@ def list_folders(folder: Path, left_out: list[LeftOut]) -> list[Path]:
 
 
 def list_images(folder: Path, left_out: list[LeftOut], wanted: bool = True, reason: str = "") -> list[Path]:
-    """The images in a folder and below it, by name; all other visible files are left out, and all if not wanted."""
+    """List the images in a folder and below it, by name; other visible files are left out, and all if not wanted."""
     taken = []
     for path in sorted(folder.rglob("*")):
         is_link = path.is_symlink() and not path.is_file()  # to a folder, which could be above, or to nothing
@@ -120,7 +120,7 @@ def is_image(path: Path) -> bool:
 
 
 def also(left_out: Sequence[LeftOut]) -> str:
-    """What was left out, as the end of a message."""
+    """Return what was left out, as the end of a message."""
     reasons = defaultdict(list)
     for one in left_out:
         reasons[one.reason].append(one.path)

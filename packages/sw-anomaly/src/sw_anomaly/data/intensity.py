@@ -57,7 +57,7 @@ class Intensity:
         return np.maximum(image * np.float32(255 / self.white), 0, dtype=np.float32)
 
     def displayed(self, image: np.ndarray) -> np.ndarray:
-        """The levels of an image rounded to uint8, to be looked at."""
+        """Return the levels of an image rounded to uint8, to be looked at."""
         return np.clip(np.rint(self.levels(image)), 0, 255).astype(np.uint8)
 
 

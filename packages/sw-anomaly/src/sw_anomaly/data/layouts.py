@@ -94,7 +94,7 @@ def _is_category(root: Path, name: str) -> bool:
 
 
 def _reader(folder: Path) -> Callable[[Path, str], Category] | None:
-    """What reads the layout of a category's folder; None if it is none."""
+    """Return what reads the layout of a category's folder; None if it is none."""
     folders = [one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")]
     if any(one.name.casefold() == "train" for one in folders):
         return read_mvtec
@@ -104,7 +104,7 @@ def _reader(folder: Path) -> Callable[[Path, str], Category] | None:
 
 
 def _read_good_and_others(folder: Path, name: str) -> Category:
-    """A folder of good images and one for each type of defect, with masks of all of them or of none."""
+    """Return a folder of good images and one for each type of defect, with masks of all of them or of none."""
     left_out: list[LeftOut] = []
     good: list[LabelledImage] = []
     defective: list[LabelledImage] = []

@@ -49,7 +49,7 @@ class Split:
 
 
 def make_split(category: Category, protocol: Protocol, seed: int) -> Split:
-    """The split of a category under a protocol; equal seeds give equal splits."""
+    """Return the split of a category under a protocol; equal seeds give equal splits."""
     draw = {"unsupervised": _unsupervised, "supervised": _supervised, "published": _published}
     if protocol.name != "unsupervised" and not category.has_masks:
         raise InputError(f"--protocol: got {protocol.name}, which learns from masks; want one for each defective image")

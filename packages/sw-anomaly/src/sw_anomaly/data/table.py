@@ -27,7 +27,7 @@ COLUMNS = {  # by the names that people give them
 
 
 def find_table(root: Path) -> Path | None:
-    """The table that describes a data set, if there is one: the file itself, or VisA's in its folder."""
+    """Return the table that describes a data set, if there is one: the file itself, or VisA's in its folder."""
     if root.suffix.lower() == ".csv" and root.is_file():
         return root
     return root / VISA if (root / VISA).is_file() else None
@@ -78,7 +78,7 @@ def read_table(path: Path, name: str) -> Category:
 
 
 def _rows(path: Path) -> dict[int, Mapping[str, str]]:
-    """The rows of a table by the number of their line, under the names of ``COLUMNS``."""
+    """Return the rows of a table by the number of their line, under the names of ``COLUMNS``."""
     canonical = {name: column for column, names in COLUMNS.items() for name in names}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -83,7 +83,7 @@ def _read_results(folder: Path) -> dict:
 
 
 def _metrics(result: dict, whole: ImageStatistics, common: list[str]) -> dict[str, float]:
-    """The metrics as they were measured, or, where other images were tested too, those of the common ones."""
+    """Return the metrics as they were measured, or, where other images were tested too, those of the common ones."""
     if len(common) == len(whole.names):
         return {name: np.nan if value is None else value for name, value in result["overall"].items()}
     rows = [whole.names.tolist().index(name) for name in common]

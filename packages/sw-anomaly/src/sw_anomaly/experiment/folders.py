@@ -13,7 +13,7 @@ from sw_models.files import make_folder
 
 
 def list_runs(folder: Path) -> list[Path]:
-    """The numbered folders in ``folder``, newest first."""
+    """Return the numbered folders in ``folder``, newest first."""
     runs = [path for path in folder.glob("*") if path.is_dir() and path.name.isdecimal()]
     return sorted(runs, key=lambda path: int(path.name), reverse=True)
 
@@ -40,12 +40,12 @@ def new_run(folder: Path) -> Path:
 
 
 def find_unfinished(folder: Path, config: TrainingConfig) -> Path | None:
-    """The newest run in ``folder`` whose training under this very configuration was interrupted."""
+    """Return the newest run in ``folder`` whose training under this very configuration was interrupted."""
     return next((run for run in list_runs(folder) if is_unfinished(run) and read_config(run) == config), None)
 
 
 def find_checkpoint(folder: Path, training_images: str, asked: Mapping[str, Any]) -> Path | None:
-    """The newest finished checkpoint in ``folder`` for these training images whose configuration is as asked."""
+    """Return the newest finished checkpoint in ``folder`` for these training images whose configuration is as asked."""
     wanted = {"training_images": training_images, **asked}
     for run in list_runs(folder):
         config = read_config(run)

@@ -117,7 +117,7 @@ def _read(source: Source, max_pixels: int, found: Predictions) -> Iterator[tuple
 
 
 def _inspect(detector: Detector, image: np.ndarray, folder: Path, name: Path, found: Predictions) -> dict[str, object]:
-    """What a row of the table says of an image, of which heat map and mask are written."""
+    """Return what a row of the table says of an image, of which heat map and mask are written."""
     with found.timed("model"):
         inspection = detector.inspect(image)
     verdict = decide(detector, inspection)

@@ -89,7 +89,7 @@ def read_checked(
 
 
 def configure(images: Category, options: Mapping[str, Any]) -> TrainingConfig:
-    """The configuration of a training of these images; what is not among the options has its default."""
+    """Return the configuration of a training of these images; what is not among the options has its default."""
     given = dict(options)
     size = given.pop("image_size", None) or choose_image_size(images.train[0])
     return training.TrainingConfig(images.name, digest(images.train), size, **given)

@@ -124,21 +124,21 @@ def check_file(path: Path, detector: Detector, given: Sequence[np.ndarray] = ())
 
 
 def input_type(intensity: Intensity) -> torch.dtype:
-    """The type of the image that an exported file takes: that of the files which training saw."""
+    """Return the type of the image that an exported file takes: that of the files which training saw."""
     if intensity.white is None:
         return torch.uint8
     return torch.float32 if intensity.white == 1 or intensity.white > 65535 else torch.uint16
 
 
 def _of_type(image: np.ndarray, intensity: Intensity) -> np.ndarray:
-    """An image of a file, 8-bit ones among deeper ones on their scale, of the type that an exported file takes."""
+    """Return a file's image, 8-bit ones among deeper ones on their scale, of the type that an exported file takes."""
     if image.dtype == np.uint8 and intensity.white is not None:
         return to_file(image, intensity)
     return image.astype(str(input_type(intensity)).removeprefix("torch."))
 
 
 def to_file(levels: np.ndarray, intensity: Intensity) -> np.ndarray:
-    """An image, levels uint8 [H, W, 3], as a file of the depth that training saw holds it."""
+    """Return an image, levels uint8 [H, W, 3], as a file of the depth that training saw holds it."""
     kind = str(input_type(intensity)).removeprefix("torch.")
     values = levels * ((intensity.white or 255) / 255)
     return (values if kind == "float32" else np.rint(values)).astype(kind)

@@ -65,14 +65,14 @@ class Method(nn.Module, ABC):
         return found
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors of a checkpoint, none of which shares memory with another."""
+        """Return the tensors of a checkpoint, none of which shares memory with another."""
         return {
             name: tensor.detach().clone(memory_format=torch.contiguous_format)
             for name, tensor in self.state_dict().items()
         }
 
     def exportable(self) -> Method:
-        """The same method on the CPU, as a module that can be written as a graph."""
+        """Return the same method on the CPU, as a module that can be written as a graph."""
         return deepcopy(self).cpu().eval()
 
 
@@ -86,7 +86,7 @@ class HeatMethod(Method):
         """How defective each place of a view, float32 [1, 3, h, w], looks: [1, 1, h, w], none below 0, not smoothed."""
 
     def smoothed_heat(self, view: Tensor) -> Tensor:
-        """The map of a view, float32 [1, 3, h, w]: [1, 1, h, w], none below 0."""
+        """Return the map of a view, float32 [1, 3, h, w]: [1, 1, h, w], none below 0."""
         return smooth_map(self.heat(view), self.image_size)
 
     def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +120,7 @@ class MemoryMethod(HeatMethod):
 
 
 def default_device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -131,6 +131,6 @@ def smooth_map(maps: Tensor, image_size: int) -> Tensor:
 
 
 def score(heat: Tensor, image_size: int) -> Tensor:
-    """The mean of the highest values in the heat, float32 [h, w], of a view."""
+    """Return the mean of the highest values in the heat, float32 [h, w], of a view."""
     count = min(max(round(SCORED_SHARE * image_size**2), 1), heat.numel())
     return heat.flatten().topk(count).values.mean()

@@ -42,7 +42,7 @@ class Thresholds:
 
 
 def average_precision(method: Method, cases: Sequence[Case]) -> float:
-    """The average precision of the pixels of cases."""
+    """Return the average precision of the pixels of cases."""
     return rank_pixels(
         [method.inspect(case.view).map for case in cases], [case.mask for case in cases]
     ).average_precision()

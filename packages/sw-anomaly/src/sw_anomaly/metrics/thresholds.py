@@ -34,7 +34,7 @@ class GoodScores:
         return sum(score >= threshold for score in self.scores[: self.held_out])
 
     def promise(self, threshold: float) -> float:
-        """The rate of false alarms that a threshold keeps with ``CONFIDENCE``, by the held-out images alone.
+        """Return the rate of false alarms that a threshold keeps with ``CONFIDENCE``, by the held-out images alone.
 
         The upper end of the one-sided interval of Clopper and Pearson, Biometrika 26 (1934).
         """
@@ -48,7 +48,7 @@ def images_needed(rate: float) -> int:
 
 
 def threshold_at(values: tuple[float, ...], rate: float) -> float:
-    """The lowest threshold that keeps a rate of false alarms with ``CONFIDENCE``, whatever the scores' distribution.
+    """Return the lowest threshold that keeps a rate of false alarms with ``CONFIDENCE``, whatever the distribution.
 
     If k of N independent images reach it, their true rate exceeds ``rate`` with the probability that a binomial number
     is at most k; where N is too small for any k, the threshold lies above all of them.
@@ -63,7 +63,7 @@ def threshold_at(values: tuple[float, ...], rate: float) -> float:
 
 
 def balance(good: np.ndarray, defective: np.ndarray, origins: np.ndarray) -> float:
-    """The threshold of highest balanced accuracy, good images counting as much as defective ones, however many.
+    """Return the threshold of highest balanced accuracy, good images counting as much as defective ones, however many.
 
     Defects that do not raise the score of their image say nothing about thresholds and are left out; of the others a
     part of what they raise it by counts, see ``STRENGTHS``. The threshold is not below what ``MOST_FALSE_ALARMS`` of

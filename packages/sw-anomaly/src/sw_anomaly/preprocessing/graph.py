@@ -70,7 +70,7 @@ def scaled_down(extent: Tensor, size: int) -> Tensor:
 
 
 def scaling(source: int, target: int, extent: Tensor, wanted: Tensor) -> Tensor:
-    """The matrix [target, source] by which Pillow scales ``extent`` pixels of a line to ``wanted``."""
+    """Return the matrix [target, source] by which Pillow scales ``extent`` pixels of a line to ``wanted``."""
     scale = extent / wanted
     centres = (torch.arange(target, dtype=DOUBLE)[:, None] + 0.5) * scale
     places = torch.arange(source, dtype=DOUBLE)
@@ -108,7 +108,7 @@ def find_pose(canvas: Tensor, shape: Tensor, crop: Crop) -> tuple[Tensor, Tensor
 
 
 def border_median(canvas: Tensor, shape: Tensor) -> Tensor:
-    """The median color, float64 [3], of an image's border."""
+    """Return the median color, float64 [3], of an image's border."""
     last, place = shape.long() - 1, torch.arange(canvas.shape[1])
     rows = canvas[:, torch.stack([torch.zeros_like(last[0]), last[0]])]
     columns = canvas[:, :, torch.stack([torch.zeros_like(last[1]), last[1]])].mT
@@ -120,7 +120,7 @@ def border_median(canvas: Tensor, shape: Tensor) -> Tensor:
 
 
 def find_part(canvas: Tensor, shape: Tensor, ground: Tensor) -> tuple[Tensor, Tensor]:
-    """The silhouette of the part, bool [S, S], and whether it is one that can be told from its ground, bool []."""
+    """Return the silhouette of the part, bool [S, S], and whether it can be told from its ground, bool []."""
     size = canvas.shape[1]
     place = torch.arange(size)
     within = (place < shape[0])[:, None] & (place < shape[1])
@@ -175,12 +175,12 @@ def otsu(values: Tensor, counted: Tensor) -> Tensor:
 
 
 def dilate(mask: Tensor, reach: Tensor, most: int) -> Tensor:
-    """A mask, bool [H, W], grown by ``reach`` steps to the four neighbours, ``most`` at most."""
+    """Grow a mask, bool [H, W], by ``reach`` steps to the four neighbours, ``most`` at most."""
     return _around(mask, _diamond(reach, most)) > 0.5
 
 
 def erode(mask: Tensor, reach: Tensor, most: int) -> Tensor:
-    """A mask, bool [H, W], shrunk by ``reach`` steps, from its border, too."""
+    """Shrink a mask, bool [H, W], by ``reach`` steps, from its border, too."""
     diamond = _diamond(reach, most)
     return _around(mask, diamond) > diamond.sum() - 0.5
 
@@ -216,7 +216,7 @@ def components(mask: Tensor) -> Tensor:
 
 
 def _far_end(along: Tensor, part: Tensor, count: Tensor) -> Tensor:
-    """The quantile ``1 - ENDS`` of positions on the axis, of those of the part."""
+    """Return the quantile ``1 - ENDS`` of positions on the axis, of those of the part."""
     most = math.ceil(ENDS * AREA[1] * part.numel()) + 2
     highest = torch.where(part, along, -torch.inf).flatten().topk(most).values
     rank = ENDS * (count - 1).to(DOUBLE).clamp(min=0)

@@ -212,7 +212,7 @@ def _crop_to_image(pose: Pose, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _across(axis: np.ndarray) -> np.ndarray:
-    """The direction of the crop's rows, so that a part is turned but never mirrored."""
+    """Return the direction of the crop's rows, so that a part is turned but never mirrored."""
     return np.array([-axis[1], axis[0]])
 
 
@@ -224,7 +224,7 @@ def _warp(
     resampling: Image.Resampling,
     fill: int | tuple[int, ...],
 ) -> np.ndarray:
-    """The picture seen through ``place -> matrix @ place + origin``, in (row, column) of pixel centres."""
+    """Sample the picture through ``place -> matrix @ place + origin``, in (row, column) of pixel centres."""
     shift = origin + 0.5 - matrix @ [0.5, 0.5]  # Pillow's (x, y) have pixel centres at halves
     data = (matrix[1, 1], matrix[1, 0], shift[1], matrix[0, 1], matrix[0, 0], shift[0])
     return np.array(picture.transform(size[::-1], Image.Transform.AFFINE, data, resampling, fillcolor=fill))
@@ -263,7 +263,7 @@ def _choose_crop(poses: Sequence[Pose], longer_side: int) -> Crop:
 
 
 def _common_pose(poses: Sequence[Pose]) -> Pose:
-    """The pose that is the least wrong for all."""
+    """Return the pose that is the least wrong for all."""
     centre, length = np.median([pose.centre for pose in poses], axis=0), np.median([pose.length for pose in poses])
     axis = np.mean([pose.axis for pose in poses], axis=0)
     axis = axis / np.linalg.norm(axis) if np.linalg.norm(axis) > 0 else np.array([1.0, 0.0])
@@ -271,5 +271,5 @@ def _common_pose(poses: Sequence[Pose]) -> Pose:
 
 
 def _spread(crops: Sequence[np.ndarray]) -> float:
-    """Standard deviation among the crops at each place, averaged over all places, in grey levels."""
+    """Return the standard deviation among the crops at each place, averaged over all places, in grey levels."""
     return float(np.stack([crop.mean(axis=2) for crop in crops]).std(axis=0).mean())

@@ -64,7 +64,7 @@ class View:
 
 
 def scale_down(image: np.ndarray, size: int) -> np.ndarray:
-    """An image, [H, W, 3], scaled so that its longer side has at most ``size`` pixels."""
+    """Scale an image, [H, W, 3], so that its longer side has at most ``size`` pixels."""
     factor = min(size / max(image.shape[:2]), 1.0)
     return _scale(image, (max(round(image.shape[0] * factor), 1), max(round(image.shape[1] * factor), 1)))
 

@@ -64,7 +64,7 @@ def _cell(image: LabelledImage, intensity: Intensity) -> Image.Image:
 
 
 def _fit(name: str, pen: ImageDraw.ImageDraw) -> str:
-    """The end of a file's name that is no wider than an image."""
+    """Return the end of a file's name that is no wider than an image."""
     name = _latin(name)
     while pen.textlength(name) > CELL:
         name = name[1:]

@@ -17,12 +17,12 @@ def color(heat: np.ndarray) -> np.ndarray:
 
 
 def heat(score_map: np.ndarray, threshold: float, level: float = 0.0) -> np.ndarray:
-    """A score map, float [H, W], as heat in [0, 1]: 0 at the level of good images, the threshold in the middle."""
+    """Turn a score map, float [H, W], into heat in [0, 1]: 0 at the level of good ones, the threshold in the middle."""
     return np.clip((score_map - level) / max(2 * (threshold - level), 1e-6), 0, 1)
 
 
 def edge(mask: np.ndarray, width: int = 3) -> np.ndarray:
-    """A line of so many pixels around the regions of ``mask``, bool [H, W], on their outside."""
+    """Draw a line of so many pixels around the regions of ``mask``, bool [H, W], on their outside."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     return cv2.dilate(mask.astype(np.uint8), cross, iterations=width).astype(bool) & ~mask
 

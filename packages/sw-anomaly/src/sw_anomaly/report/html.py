@@ -104,7 +104,7 @@ def describe(evaluation: Evaluation, result: Mapping[str, Any], intensity: Inten
 
 
 def percentages(scores: Scores) -> dict[str, str]:
-    """The metrics of ``METRICS`` as text; a dash where one is not defined."""
+    """Return the metrics of ``METRICS`` as text; a dash where one is not defined."""
     return {name: _percentage(getattr(scores, name)) for name in METRICS}
 
 
@@ -129,7 +129,7 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
-    """What results.json says beside the figures, in its order: anything a run notes is seen without code for it."""
+    """List what results.json says beside the figures, in its order: what a run notes is seen without code for it."""
     return {
         name.replace("_", " "): ", ".join(f"{key} {_plain(one)}" for key, one in value.items())
         if isinstance(value, Mapping)
@@ -169,7 +169,7 @@ def _card(tested: TestedImage, scale: tuple[float, float], intensity: Intensity)
 
 
 def _outline(mask: np.ndarray, line: tuple[int, int, int]) -> str:
-    """A transparent image with lines around the regions of a mask."""
+    """Return a transparent image with lines around the regions of a mask."""
     lines = Image.fromarray(edge(mask).astype(np.uint8), "P")
     lines.putpalette((0, 0, 0, *line))
     return _embed(lines, "PNG", transparency=0, optimize=True)

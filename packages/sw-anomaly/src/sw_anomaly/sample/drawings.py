@@ -69,12 +69,12 @@ def draw_bottle(defect: Defect | None, rng: np.random.Generator) -> tuple[np.nda
 
 
 def break_large(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A large piece is out of the mouth's rim; returns where, float32 0..1."""
+    """Break a large piece out of the mouth's rim; return where, float32 0..1."""
     return _break(picture, x, y, rng, rng.uniform(0.20, 0.30))
 
 
 def break_small(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A chip is out of the mouth's rim; returns where, float32 0..1."""
+    """Break a chip out of the mouth's rim; return where, float32 0..1."""
     return _break(picture, x, y, rng, rng.uniform(0.075, 0.12))
 
 
@@ -148,7 +148,7 @@ def draw_tile(defect: Defect | None, rng: np.random.Generator) -> tuple[np.ndarr
 
 
 def crack(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A jagged crack runs across; returns where, float32 0..1."""
+    """Draw a jagged crack across; return where, float32 0..1."""
     u, v = _local(x - rng.uniform(-0.5, 0.5), y - rng.uniform(-0.5, 0.5), rng.uniform(-np.pi, np.pi))
     places = np.linspace(-1, 1, 24)
     path = np.interp(u, places, np.cumsum(rng.normal(0, 0.045, places.size)))
@@ -168,7 +168,7 @@ def stain(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Gene
 
 
 def glue(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A strip of milky glue; returns where, float32 0..1."""
+    """Draw a strip of milky glue; return where, float32 0..1."""
     u, v = _local(x - rng.uniform(-0.6, 0.6), y - rng.uniform(-0.6, 0.6), rng.uniform(-np.pi, np.pi))
     rough = 0.02 * _clouds(rng, 14)
     half = rng.uniform(0.06, 0.11)
@@ -230,7 +230,7 @@ def snap(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Gener
 
 
 def entangle(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A pale thread has caught in the wires; returns where, float32 0..1."""
+    """Draw a pale thread caught in the wires; return where, float32 0..1."""
     row, column = rng.integers(SIZE // 4, 3 * SIZE // 4, 2)
     u, v = _local(x - x[row, column], y - y[row, column], rng.uniform(-np.pi, np.pi))
     off = np.abs(v - 0.35 * np.sin(rng.uniform(1.2, 2.2) * u + rng.uniform(0, 6)) - rng.normal(0, 0.12) * u**2)

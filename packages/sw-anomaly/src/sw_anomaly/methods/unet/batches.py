@@ -63,24 +63,24 @@ class Views:
         }
 
     def median(self) -> np.ndarray:
-        """The median of the good views, [h, w, 3], of the type of ``pixels``."""
+        """Return the median of the good views, [h, w, 3], of the type of ``pixels``."""
         return np.median(self.pixels[self.good], axis=0).astype(self.pixels.dtype)
 
     def get(self, index: int) -> np.ndarray:
-        """A view as float32 [h, w, 3] in [0, 1]."""
+        """Return a view as float32 [h, w, 3] in [0, 1]."""
         return self.pixels[index].astype(np.float32) / 255
 
     def draw_good(self, rng: np.random.Generator) -> int:
-        """The index of one of the good views."""
+        """Return the index of one of the good views."""
         return self.good[rng.integers(len(self.good))]
 
     def with_defects(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A good view with synthetic defects, float32 [h, w, 3], and their mask, bool [h, w]."""
+        """Draw a good view with synthetic defects, float32 [h, w, 3], and their mask, bool [h, w]."""
         donor = self.get(self.draw_good(rng))
         return add_defects(self.with_dirt(index, rng), donor, self.parts[index], rng)
 
     def with_dirt(self, index: int, rng: np.random.Generator) -> np.ndarray:
-        """A good view, float32 [h, w, 3], half of the time with marks on the ground, where that is known."""
+        """Draw a good view, float32 [h, w, 3], half of the time with marks on the ground, where that is known."""
         image = self.get(index)
         if len(self.grounds.get(index, ())) == 0 or rng.random() < 0.5:
             return image
@@ -90,7 +90,7 @@ class Views:
 def make_batch(
     views: Views, reference: np.ndarray, size: int, seed: int, number: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """The batch of this number: network input [size, 6, h, w] and masks [size, 1, h, w].
+    """Make the batch of this number: network input [size, 6, h, w] and masks [size, 1, h, w].
 
     Of four samples one has no defect; one has a real one, if there are any, and the others synthetic ones.
     """

@@ -36,13 +36,13 @@ class UNetMethod(HeatMethod):
         self.reference = nn.Buffer(torch.from_numpy(reference).to(device))
 
     def heat(self, view: Tensor) -> Tensor:
-        """The probability of being good at each place of a view, float32 [1, 3, h, w]: [1, 1, h, w]."""
+        """Return the probability of being good at each place of a view, float32 [1, 3, h, w]: [1, 1, h, w]."""
         reference = self.reference.permute(2, 0, 1)[None] / 255
         logits = self.folded(network_input(view / 255, reference))
         return torch.sigmoid(-F.interpolate(logits.float(), view.shape[2:], mode="bilinear", align_corners=False))
 
     def smoothed_heat(self, view: Tensor) -> Tensor:
-        """The surprise, in nats, at being told that a place is good: minus the logarithm of its smoothed probability.
+        """Return the surprise, in nats, that a place is good: minus the logarithm of its smoothed probability.
 
         It ranks places as the probability of being defective does, which ``saturating`` gives as former checkpoints
         did; but of that all that is surely defective has the same, 1, and no threshold lies among those.
@@ -51,18 +51,18 @@ class UNetMethod(HeatMethod):
         return 1 - good if self.saturating else -good.clamp(LEAST, 1.0).log()
 
     def state(self) -> dict[str, Tensor]:
-        """The weights and the reference."""
+        """Return the weights and the reference."""
         return {name: tensor for name, tensor in super().state().items() if not name.startswith("folded.")}
 
     def exportable(self) -> Method:
-        """A copy of what runs."""
+        """Return a copy of what runs."""
         copy = cast(UNetMethod, super().exportable())
         copy.model = nn.Identity()  # it was folded, and would be traced
         return copy
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], model_name: str, image_size: int, former: bool = False) -> UNetMethod:
-        """The inverse of ``state``; raises ``InputError`` if it is not one of the model."""
+        """Return the inverse of ``state``; raises ``InputError`` if it is not one of the model."""
         model = create_model(model_name, IN_CHANNELS)
         weights = {name.removeprefix("model."): tensor for name, tensor in state.items() if name != REFERENCE}
         expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
@@ -79,5 +79,5 @@ def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
 
 
 def network_input(images: Tensor, references: Tensor) -> Tensor:
-    """What the network sees of images [B, 3, h, w] and references of a shape that fits, in [0, 1]: [B, 6, h, w]."""
+    """Return the network's input of images [B, 3, h, w] and references that fit, in [0, 1]: [B, 6, h, w]."""
     return torch.cat([images, images - references], dim=1).contiguous(memory_format=torch.channels_last)

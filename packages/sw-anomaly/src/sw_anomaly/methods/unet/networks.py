@@ -61,7 +61,7 @@ class ConvPyramid(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Maps at strides 1, 2, 4, ..."""
+        """Return maps at strides 1, 2, 4, ..."""
         maps = [self.levels[0](image)]
         for level in self.levels[1:]:
             maps.append(level(self.pool(maps[-1])))
@@ -78,7 +78,7 @@ class FineDetail(nn.Module):
         self.encoder = encoder
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """The map at stride 2 and those of the encoder."""
+        """Return the map at stride 2 and those of the encoder."""
         return [self.detail(image), *self.encoder(image)]
 
 
@@ -127,7 +127,7 @@ def conv_batch_norm(in_channels: int, channels: int, stride: int = 1) -> nn.Sequ
 
 
 def vanilla(in_channels: int = 3, channels: Sequence[int] = (64, 128, 256, 512)) -> UNet:
-    """The plain U-Net, 3.8 M parameters, logits at full resolution."""
+    """Return the plain U-Net, 3.8 M parameters, logits at full resolution."""
     return UNet(ConvPyramid(channels, in_channels), channels, conv_instance_norm)
 
 
@@ -159,14 +159,14 @@ MODELS: dict[str, Callable[[int], UNet]] = {
 
 
 def create_model(name: str, in_channels: int = 3, seed: int = 0) -> UNet:
-    """A model of ``MODELS`` by its name, its weights drawn from ``seed``; the global generators stay as they are."""
+    """Build a model of ``MODELS`` by name, its weights drawn from ``seed``; the global generators stay as they are."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return MODELS[name](in_channels)
 
 
 def _encoder(name: str, in_channels: int, **backbone: Any) -> Any:
-    """A backbone that returns maps, with layer scales that start at 1.
+    """Return a backbone that returns maps, with layer scales that start at 1.
 
     From 1e-6, meant for the long trainings of image classification, the large kernels would come into play too late.
     """

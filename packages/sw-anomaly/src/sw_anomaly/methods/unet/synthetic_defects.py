@@ -171,7 +171,7 @@ def _displace(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
 
 
 def _missing(spot: _Spot, rng: np.random.Generator) -> np.ndarray:
-    """What is around the part, as if a piece of it were gone: the colour of the image's border."""
+    """Return what is around the part, as if a piece of it were gone: the colour of the image's border."""
     image = spot.image
     ground = np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]), axis=0)
     return ground + 0.01 * _noise(spot.shape.shape, 4.0, rng)[..., None]
@@ -191,7 +191,7 @@ def _choose(among: Mapping[Drawing, float], rng: np.random.Generator) -> Drawing
 
 
 def _piece(image: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A piece of the image, mirrored and turned by a multiple of 90 degrees, somewhat brighter or darker."""
+    """Return a piece of the image, mirrored and turned by a multiple of 90 degrees, somewhat brighter or darker."""
     height, width = size
     extent = max(size)
     top = rng.integers(image.shape[0] - extent + 1)

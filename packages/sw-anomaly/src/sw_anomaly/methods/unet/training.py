@@ -137,7 +137,7 @@ def is_unfinished(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> TrainingConfig | None:
-    """The configuration that ``fit`` wrote to a folder; None if there is none that this version understands."""
+    """Return the configuration that ``fit`` wrote to a folder; None if there is none that this version understands."""
     try:
         return TrainingConfig(**json.loads((folder / CONFIG).read_text()))
     except (OSError, ValueError, TypeError):
@@ -145,7 +145,7 @@ def read_config(folder: Path) -> TrainingConfig | None:
 
 
 def choose_image_size(image: LabelledImage) -> int:
-    """The longer side of an image as a multiple of 32, from 64 to 320: what a CPU trains in minutes."""
+    """Return the longer side of an image as a multiple of 32, from 64 to 320: what a CPU trains in minutes."""
     return min(max(round(max(image.pixels().shape) / 32) * 32, 64), 320)
 
 
@@ -188,7 +188,7 @@ def _train_epoch(
 
 
 def _learning_rate_factor(done: float) -> float:
-    """A linear rise over the first 5 % of the training, then half a cosine down to zero."""
+    """Rise linearly over the first 5 % of the training, then fall to zero along half a cosine."""
     return min(done / 0.05, 1.0) * 0.5 * (1 + math.cos(math.pi * done))
 
 

@@ -75,16 +75,16 @@ def tiny_root(tmp_path):
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """Runs a command in a working directory of its own; trainings with default settings take a second."""
+    from sw_anomaly import config
     from sw_anomaly.cli import app
-    from sw_anomaly.methods.unet import training
 
-    class Quick(training.TrainingConfig):
+    class Quick(config.TrainingConfig):
         def __init__(self, category, training_images, image_size, **given):
             quick = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 4}
             super().__init__(category, training_images, 64, **{**given, **quick})
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "TrainingConfig", Quick)
+    monkeypatch.setattr(config, "TrainingConfig", Quick)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 

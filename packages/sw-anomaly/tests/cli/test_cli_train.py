@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from sw_anomaly.methods.unet.training import TrainingConfig
+from sw_anomaly.config import TrainingConfig
 
 from conftest import refusal
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sw_anomaly.config import CHECKPOINT, TrainingConfig
 from sw_anomaly.data.layouts import read_category
 from sw_anomaly.data.manifest import digest, picture_digest
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_anomaly.detector import METHODS, load_detector
 from sw_anomaly.evaluation.evaluate import evaluate
 from sw_anomaly.experiment.fit import fit
-from sw_anomaly.methods.unet.training import CHECKPOINT, TrainingConfig
 from sw_models.errors import InputError
 
 from conftest import draw_nail, save

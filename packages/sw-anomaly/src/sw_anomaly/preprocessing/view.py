@@ -63,6 +63,11 @@ class View:
         )
 
 
+def choose_image_size(shape: tuple[int, int]) -> int:
+    """Return the longer side of an image, [H, W], as a multiple of 32, from 64 to 320: what a CPU trains in minutes."""
+    return min(max(round(max(shape) / 32) * 32, 64), 320)
+
+
 def scale_down(image: np.ndarray, size: int) -> np.ndarray:
     """Scale an image, [H, W, 3], so that its longer side has at most ``size`` pixels."""
     factor = min(size / max(image.shape[:2]), 1.0)

@@ -6,20 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from sw_anomaly.config import CHECKPOINT, TrainingConfig, is_unfinished, read_config
 from sw_anomaly.data.layouts import read_category
 from sw_anomaly.data.manifest import digest
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_anomaly.experiment.fit import fit
-from sw_anomaly.methods.unet import training
-from sw_anomaly.methods.unet.training import (
-    CHECKPOINT,
-    STATE,
-    TrainingConfig,
-    choose_image_size,
-    is_unfinished,
-    read_config,
-    segmentation_loss,
-)
+from sw_anomaly.methods.unet.training import STATE, segmentation_loss
 from sw_models.errors import InputError
 
 
@@ -47,6 +39,11 @@ def make_folder(tmp_path):
     return make
 
 
+def interrupt_in_the_second_epoch(what, done, total, note=""):
+    if what == "training" and done == 3:
+        raise KeyboardInterrupt
+
+
 def test_training_finds_defects_it_was_never_shown(category, split, config, make_folder):
     config = replace(config, epochs=3, steps_per_epoch=16, batch_size=8)
     monitored = []
@@ -60,10 +57,6 @@ def test_training_finds_defects_it_was_never_shown(category, split, config, make
 
 def test_an_interrupted_training_continues_to_the_same_weights(split, config, make_folder):
     whole = fit(split, config, make_folder("whole"))
-
-    def interrupt_in_the_second_epoch(what, done, total, note=""):
-        if what == "training" and done == 3:
-            raise KeyboardInterrupt
 
     folder = make_folder("broken")
     with pytest.raises(KeyboardInterrupt):
@@ -123,28 +116,13 @@ def test_missing_a_small_defect_costs_as_much_dice_as_missing_a_large_one():
     assert losses[0] > 0.45
 
 
-def test_the_image_size_is_that_of_the_images_within_reason(category, tmp_path):
-    from PIL import Image
-
-    expected = {(64, 64): 64, (200, 150): 192, (1024, 1024): 320, (20, 30): 64}
-    for size, chosen in expected.items():
-        Image.new("RGB", size).save(tmp_path / "image.png")
-        assert choose_image_size(replace(category.train[0], path=tmp_path / "image.png")) == chosen
-
-
-def test_a_changed_byte_in_the_state_of_a_training_is_refused(tmp_path):
-    path, device = tmp_path / "training_state.pt", torch.device("cpu")
-    training.write_state({"epoch": 1, "weights": torch.arange(100.0)}, path)
-    assert training.read_state(path, device)["weights"][99] == 99
-    content = path.read_bytes()
-    for place in (0, 3, 40, 80, len(content) // 2, len(content) - 30):
+def test_a_changed_byte_in_the_state_of_a_training_is_refused(split, config, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(split, config, tmp_path, interrupt_in_the_second_epoch)
+    content = (tmp_path / STATE).read_bytes()
+    for place in (0, 30, len(content) // 2, len(content) - 30):
         changed = bytearray(content)
         changed[place] ^= 1
-        path.write_bytes(changed)
-        with pytest.raises(InputError, match=r"training_state\.pt is damaged"):
-            training.read_state(path, device)
-
-
-def test_the_state_of_a_training_by_an_earlier_version_is_read(tmp_path):
-    torch.save({"epoch": 2}, tmp_path / "training_state.pt")
-    assert training.read_state(tmp_path / "training_state.pt", torch.device("cpu")) == {"epoch": 2}
+        (tmp_path / STATE).write_bytes(changed)
+        with pytest.raises(InputError, match=STATE):
+            fit(split, config, tmp_path)

@@ -5,16 +5,9 @@ All random choices follow from the seed and the number of the step, so a continu
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import math
-import pickle
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,46 +15,18 @@ import torch.nn.functional as F
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
-from sw_anomaly.data.category import LabelledImage
+from sw_anomaly.config import TrainingConfig
 from sw_anomaly.methods.base import default_device
 from sw_anomaly.methods.calibration import Case, average_precision
 from sw_anomaly.methods.unet.batches import Views, make_batch
 from sw_anomaly.methods.unet.method import IN_CHANNELS, UNetMethod
 from sw_anomaly.methods.unet.networks import UNet, create_model
 from sw_anomaly.progress import Progress, silent
-from sw_models.errors import InputError
-from sw_models.files import write_atomically
+from sw_models.checkpoints.load import read_file
+from sw_models.checkpoints.tensor_file import write_state
 
-CONFIG, CHECKPOINT = "config.json", "checkpoint.safetensors"
-STATE, NETWORK = "training_state.pt", "network.safetensors"  # while training
+STATE, NETWORK = "training_state.safetensors", "network.safetensors"  # while training
 REFRESHING_BATCHES = 12  # enough for the statistics of batch norms
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What is fitted and how; the last ones are for the method ``unet`` alone.
-
-    An epoch is ``steps_per_epoch`` batches, however many images the category has.
-    """
-
-    category: str
-    training_images: str  # digest of the category's good training images, see `splits.digest`
-    image_size: int
-    method: str = "auto"
-    model: str = "swnano"  # the method's network
-    weights: str | None = None  # file with weights of a backbone
-    align: str = "auto"
-    bit_depth: int | None = None  # bits in use in files deeper than 8 bits, None to learn them from the images
-    protocol: str = "unsupervised"
-    defects: int = 0
-    known_type: str | None = None
-    seed: int = 0
-    epochs: int = 8
-    steps_per_epoch: int = 128
-    batch_size: int = 8
-    learning_rate: float = 4e-3
-    weight_decay: float = 1e-2
-    ema_decay: float = 0.99
 
 
 def train_network(
@@ -84,7 +49,7 @@ def train_network(
     stateful = {"model": model, "ema": ema.module, "optimizer": optimizer}
     epoch, best = 0, -math.inf
     if (folder / STATE).is_file():
-        state = read_state(folder / STATE, device)
+        state = read_file(folder / STATE)
         epoch, best = state["epoch"], state["best"]
         for name, part in stateful.items():
             part.load_state_dict(state[name])
@@ -99,54 +64,7 @@ def train_network(
             best = precision
             save(method)
         state = {name: part.state_dict() for name, part in stateful.items()} | {"epoch": epoch, "best": best}
-        write_atomically(folder / STATE, partial(write_state, state))
-
-
-def write_state(state: Mapping[str, Any], path: Path) -> None:
-    """Write the state of a training, its SHA-256 in a line before it."""
-    content = io.BytesIO()
-    torch.save(dict(state), content)
-    path.write_bytes(f"sha256 {hashlib.sha256(content.getvalue()).hexdigest()}\n".encode() + content.getvalue())
-
-
-def read_state(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read the state of an interrupted training.
-
-    Args:
-        path: What ``write_state`` wrote; files of earlier versions have no SHA-256.
-        device: Where tensors go.
-
-    Raises:
-        InputError: If the file is not as it was written.
-    """
-    content = path.read_bytes()
-    if not content.startswith(b"PK"):
-        line, _, content = content.partition(b"\n")
-        found = f"sha256 {hashlib.sha256(content).hexdigest()}"
-        if line.decode("latin1") != found:
-            raise InputError(f"{path} is damaged: got {found}, want {line[:71]!r}; remove it to train from the start")
-    try:
-        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise InputError(f"{path} is damaged ({error}); remove it to train from the start") from error
-
-
-def is_unfinished(folder: Path) -> bool:
-    """Whether ``fit`` was interrupted in this folder."""
-    return (folder / CONFIG).is_file() and not (folder / CHECKPOINT).is_file()
-
-
-def read_config(folder: Path) -> TrainingConfig | None:
-    """Return the configuration that ``fit`` wrote to a folder; None if there is none that this version understands."""
-    try:
-        return TrainingConfig(**json.loads((folder / CONFIG).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def choose_image_size(image: LabelledImage) -> int:
-    """Return the longer side of an image as a multiple of 32, from 64 to 320: what a CPU trains in minutes."""
-    return min(max(round(max(image.pixels().shape) / 32) * 32, 64), 320)
+        write_state(folder / STATE, state)
 
 
 def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:

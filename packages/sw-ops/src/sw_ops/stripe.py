@@ -236,13 +236,39 @@ _library = torch.library.Library("sw_ops", "DEF")
 
 
 def _operator(name: str, kernel: Callable, fake: Callable, save: Callable, backward: Callable) -> OpOverload:
-    """Register what ``torch.library.custom_op`` would, without the checks that it makes in every call."""
+    """Register what ``torch.library.custom_op`` would, without what it does in every call and this does not need."""
     _library.define(name + torch.library.infer_schema(kernel, mutates_args=()))
     for device in native_devices():
         _library.impl(name, kernel, device.upper())
+    operator = getattr(torch.ops.sw_ops, name).default
     torch.library.register_fake(f"sw_ops::{name}", fake, lib=_library)
-    torch.library.register_autograd(f"sw_ops::{name}", backward, setup_context=save, lib=_library)
-    return getattr(torch.ops.sw_ops, name).default
+    _library.impl(name, _differentiable(name, operator, save, backward), "Autograd")
+    return operator
+
+
+def _differentiable(name: str, operator: OpOverload, save: Callable, backward: Callable) -> Callable:
+    """Return an operator with a gradient: of small maps what ``torch.library.register_autograd`` does is a third."""
+    arity = len(operator._schema.arguments)
+
+    def below(*inputs: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator(*inputs)
+
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = below(*inputs)
+        save(ctx, inputs, output)
+        return output
+
+    parts = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    function: Any = type(name, (torch.autograd.Function,), parts)
+
+    def call(*inputs: Any) -> Any:
+        inputs = (*inputs, False)[:arity]  # the dispatcher leaves out an ``exact`` that is the default
+        if torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in inputs):
+            return function.apply(*inputs)
+        return below(*inputs)
+
+    return call
 
 
 _forward = _operator("stripe_conv2d", native.forward, _fake_forward, _save_forward, _backward_forward)

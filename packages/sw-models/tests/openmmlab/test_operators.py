@@ -8,7 +8,6 @@ import torch
 pytest.importorskip("mmcv", reason="mmcv-lite is not installed (extra openmmlab)")
 
 import sw_models.openmmlab  # noqa: F401
-from sw_models.openmmlab.operators import OPERATORS, WANTED
 
 mmcv_ops = pytest.importorskip("mmcv.ops")
 
@@ -70,12 +69,31 @@ def smooth(name):
     if name == "sigmoid_focal_loss":
         target = torch.tensor([0, 2, 3])
         return lambda x: mmcv_ops.sigmoid_focal_loss(x, target, 2.0, 0.25, None, "sum"), (random(3, 3),)
+    if name == "deform_roi_pool":
+        regions = torch.tensor([[0.0, 1, 1, 9, 11]], dtype=torch.float64)
+        return lambda x, o: mmcv_ops.deform_roi_pool(x, regions, o, (2, 2), 0.5, 2, 0.1), (
+            random(1, 2, 8, 8), 0.3 * random(1, 2, 2, 2, seed=1),
+        )  # fmt: skip
+    if name == "psa_mask":
+        return lambda x: mmcv_ops.psa_mask.psa_mask(x, 1, (3, 5)), (random(1, 15, 3, 4),)
+    if name == "active_rotated_filter":
+        return lambda x: mmcv_ops.active_rotated_filter(x, quarter_turns()), (random(2, 1, 1, 3, 3),)
     target = torch.tensor([0, 2, 1])
     return lambda x: mmcv_ops.softmax_focal_loss(x, target, 2.0, 0.25, None, "sum"), (random(3, 3),)
 
 
 @pytest.mark.parametrize(
-    "name", ["deform_conv", "modulated_deform_conv", "carafe", "sigmoid_focal_loss", "softmax_focal_loss"]
+    "name",
+    [
+        "deform_conv",
+        "modulated_deform_conv",
+        "carafe",
+        "sigmoid_focal_loss",
+        "softmax_focal_loss",
+        "deform_roi_pool",
+        "psa_mask",
+        "active_rotated_filter",
+    ],
 )
 def test_gradients_are_the_slopes_of_the_results(name):
     function, inputs = smooth(name)
@@ -188,5 +206,62 @@ def test_deformable_attention_is_mmcvs_own_for_cpus():
     assert torch.autograd.gradcheck(attention, inputs)
 
 
-def test_stand_ins_are_functions_that_mmcv_knows():
-    assert OPERATORS.keys() <= WANTED
+def quarter_turns():
+    """Where turns by 0, 90, 180 and 270 degrees move each entry of a 3x3 filter, counted from 1: [1, 3, 3, 4]."""
+    places = torch.arange(9).reshape(3, 3)
+    return torch.stack([torch.rot90(places, -k).flatten().argsort() + 1 for k in range(4)], 1).reshape(1, 3, 3, 4)
+
+
+def test_rotated_filters():
+    filters = random(2, 3, 1, 3, 3)
+    found = mmcv_ops.active_rotated_filter(filters, quarter_turns())
+    for out in range(2):
+        for k in range(4):
+            assert torch.equal(found[4 * out + k], torch.rot90(filters[out, :, 0], -k, (1, 2)))
+
+
+@pytest.mark.parametrize("ratio", [0, 3])
+@pytest.mark.parametrize("moved", [False, True])
+def test_deformable_pooling_averages_in_moved_cells(ratio, moved):
+    maps, regions = random(2, 2, 9, 9), torch.tensor([[1.0, 2, 3, 12, 9], [0, 4, 4, 11, 13]], dtype=torch.float64)
+    offset = random(2, 2, 2, 2, seed=1) if moved else None
+    found = mmcv_ops.deform_roi_pool(maps, regions, offset, (2, 2), 0.5, ratio, 0.1)
+    for k, (image, *corners) in enumerate(regions.tolist()):
+        left, top, right, bottom = (0.5 * corner - 0.5 for corner in corners)
+        rows, columns = ratio or math.ceil((bottom - top) / 2), ratio or math.ceil((right - left) / 2)
+        for row in range(2):
+            for column in range(2):
+                dx, dy = offset[k, :, row, column].tolist() if moved else (0.0, 0.0)
+                for channel in range(2):
+                    total = 0.0
+                    for i in range(rows):
+                        for j in range(columns):
+                            y = top + (bottom - top) * ((row + (i + 0.5) / rows) / 2 + 0.1 * dy)
+                            x = left + (right - left) * ((column + (j + 0.5) / columns) / 2 + 0.1 * dx)
+                            total += sampled(maps[int(image), channel], y, x)
+                    assert float(found[k, channel, row, column]) == pytest.approx(total / (rows * columns))
+
+
+def test_a_masked_convolution_is_a_convolution_where_the_mask_is():
+    x, weight, bias = random(1, 3, 5, 6), random(4, 3, 3, 3, seed=1), random(4, seed=2)
+    mask = (random(1, 5, 6, seed=3) > 0).double()
+    found = mmcv_ops.masked_conv2d(x, mask, weight, bias, 1)
+    assert torch.allclose(found, torch.nn.functional.conv2d(x, weight, bias, padding=1) * mask)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_attention_of_pairs_of_places(kind):
+    masks = random(2, 3 * 5, 3, 4)
+    found = mmcv_ops.psa_mask.psa_mask(masks, kind, (3, 5))
+    wanted = torch.zeros(2, 12, 3, 4, dtype=torch.float64)
+    for row in range(3):
+        for column in range(4):
+            for i in range(3):
+                for j in range(5):
+                    y, x = row + i - 1, column + j - 2
+                    if 0 <= y < 3 and 0 <= x < 4:
+                        if kind == 0:
+                            wanted[:, 4 * y + x, row, column] = masks[:, 5 * i + j, row, column]
+                        else:
+                            wanted[:, 4 * row + column, y, x] = masks[:, 5 * i + j, row, column]
+    assert torch.equal(found, wanted)

@@ -1,17 +1,16 @@
-"""Functions of MMCV's compiled module by PyTorch and torchvision, on CPUs and GPUs.
+"""Functions of MMCV's compiled module on whole maps, by PyTorch and torchvision, on CPUs and GPUs.
 
 They have MMCV's signatures: results are written to tensors that the caller made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor
+
+from sw_models.openmmlab.region_operators import differentiate
 
 
 def deform_conv_forward(
@@ -32,7 +31,7 @@ def deform_conv_backward_input(
     **sizes: int,
 ) -> None:
     """Write the gradients to the input and to the offsets."""
-    _differentiate(
+    differentiate(
         lambda x, o: _deformed(x, weight, o, **sizes), (input, offset), grad_output, (grad_input, grad_offset)
     )
 
@@ -51,7 +50,7 @@ def deform_conv_backward_parameters(
     """Write the gradient to the weight."""
     kernel = (sizes["kH"], sizes["kW"])
     weight = input.new_zeros(grad_weight.shape[:2] + kernel)
-    _differentiate(lambda w: scale * _deformed(input, w, offset, **sizes), (weight,), grad_output, (grad_weight,))
+    differentiate(lambda w: scale * _deformed(input, w, offset, **sizes), (weight,), grad_output, (grad_weight,))
 
 
 def modulated_deform_conv_forward(
@@ -90,33 +89,7 @@ def modulated_deform_conv_backward(
     if sizes["with_bias"]:
         given.append(bias)
         gradients.append(grad_bias)
-    _differentiate(lambda x, w, o, m, b=bias: _modulated(x, w, b, o, m, **sizes), given, grad_output, gradients)
-
-
-def roi_pool_forward(
-    input: Tensor,
-    rois: Tensor,
-    output: Tensor,
-    argmax: Tensor,
-    *,
-    pooled_height: int,
-    pooled_width: int,
-    spatial_scale: float,
-) -> None:
-    """Write the largest values in the cells of regions ``[K, 5]`` to ``output``, and where they are to ``argmax``."""
-    found, places = torch.ops.torchvision.roi_pool(input, rois, spatial_scale, pooled_height, pooled_width)
-    output.copy_(found)
-    argmax.copy_(places)
-
-
-def roi_pool_backward(grad_output: Tensor, rois: Tensor, argmax: Tensor, grad_input: Tensor, **sizes: float) -> None:
-    """Add the gradient to where the largest values were."""
-    channels, height, width = grad_input.shape[1:]
-    images = rois[:, 0].long()[:, None, None, None]
-    maps = torch.arange(channels, device=rois.device)[None, :, None, None] + images * channels
-    inside = argmax >= 0
-    places = (maps * height * width + argmax)[inside]
-    grad_input.view(-1).index_add_(0, places, grad_output[inside])
+    differentiate(lambda x, w, o, m, b=bias: _modulated(x, w, b, o, m, **sizes), given, grad_output, gradients)
 
 
 def sigmoid_focal_loss_forward(
@@ -130,7 +103,7 @@ def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, *, gamma: float, alpha: float
 ) -> None:
     """Write its derivative."""
-    _differentiate(
+    differentiate(
         lambda x: _sigmoid_focal(x, target, weight, gamma, alpha), (input,), torch.ones_like(input), (grad_input,)
     )
 
@@ -148,7 +121,7 @@ def softmax_focal_loss_backward(
     """Write its derivative to the logits that ``input`` is the softmax of."""
     logits = input.clamp(min=torch.finfo(input.dtype).tiny).log()
     ones = input.new_ones(len(input))
-    _differentiate(lambda x: _softmax_focal(x.softmax(1), target, weight, gamma, alpha), (logits,), ones, (grad_input,))
+    differentiate(lambda x: _softmax_focal(x.softmax(1), target, weight, gamma, alpha), (logits,), ones, (grad_input,))
 
 
 def carafe_forward(
@@ -178,7 +151,7 @@ def carafe_backward(
     **sizes: int,
 ) -> None:
     """Write the gradients to the features and to the masks."""
-    _differentiate(lambda x, m: _reassembled(x, m, **sizes), (rfeatures, masks), grad_output, (grad_input, grad_masks))
+    differentiate(lambda x, m: _reassembled(x, m, **sizes), (rfeatures, masks), grad_output, (grad_input, grad_masks))
 
 
 def carafe_naive_forward(features: Tensor, masks: Tensor, output: Tensor, **sizes: int) -> None:
@@ -190,7 +163,7 @@ def carafe_naive_backward(
     grad_output: Tensor, features: Tensor, masks: Tensor, grad_input: Tensor, grad_masks: Tensor, **sizes: int
 ) -> None:
     """Write the same as :func:`carafe_backward`."""
-    _differentiate(lambda x, m: _reassembled(x, m, **sizes), (features, masks), grad_output, (grad_input, grad_masks))
+    differentiate(lambda x, m: _reassembled(x, m, **sizes), (features, masks), grad_output, (grad_input, grad_masks))
 
 
 def ms_deform_attn_forward(
@@ -232,7 +205,7 @@ def ms_deform_attn_backward(
     im2col_step: int,
 ) -> None:
     """Write the gradients to the values, the places and the weights."""
-    _differentiate(
+    differentiate(
         lambda v, p, w: ms_deform_attn_forward(v, shapes, starts, p, w, im2col_step=im2col_step),
         (value, locations, weights),
         grad_output,
@@ -240,71 +213,60 @@ def ms_deform_attn_backward(
     )
 
 
-def softnms(
-    boxes: Tensor,
-    scores: Tensor,
-    dets: Tensor,
+def masked_im2col_forward(
+    input: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    patches: Tensor,
     *,
-    iou_threshold: float,
-    sigma: float,
-    min_score: float,
-    method: int,
-    offset: int,
-) -> Tensor:
-    """Write boxes with lowered scores to ``dets`` ``[N, 5]``, best first, and return their indices.
+    kernel_h: int,
+    kernel_w: int,
+    pad_h: int,
+    pad_w: int,
+) -> None:
+    """Write the patches ``[C * kernel_h * kernel_w, K]`` around places of a map ``[1, C, H, W]``."""
+    everywhere = F.unfold(input, (kernel_h, kernel_w), padding=(pad_h, pad_w))[0]
+    patches.copy_(everywhere[:, rows * (input.shape[3] + 2 * pad_w - kernel_w + 1) + columns])
 
-    Soft-NMS (Bodla et al. 2017, arXiv 1704.04503).
+
+def masked_col2im_forward(
+    values: Tensor, rows: Tensor, columns: Tensor, output: Tensor, *, height: int, width: int, channels: int
+) -> None:
+    """Write values ``[C, K]`` to their places in a map ``[1, C, H, W]``."""
+    output[0, :, rows, columns] = values
+
+
+def psamask_forward(input: Tensor, output: Tensor, *, psa_type: int, **sizes: int) -> None:
+    """Write the attention of each pair of places ``[B, H * W, H, W]`` (PSANet, Zhao et al. 2018).
 
     Args:
-        boxes: ``[N, 4]``, corners.
-        scores: ``[N]``.
-        dets: the first rows are written.
-        iou_threshold: of methods 0 and 1; boxes that overlap by less keep their scores.
-        sigma: of method 2.
-        min_score: boxes whose scores fall below are left out.
-        method: 0 removes, 1 lowers linearly, 2 by a Gaussian.
-        offset: 1 where the last pixel belongs to a box.
+        input: ``[B, h_mask * w_mask, H, W]``: of each place, to those around it.
+        output: is written.
+        psa_type: 0 collects from the places around, 1 distributes to them.
+        **sizes: of the mask and the map.
     """
-    left = torch.arange(len(boxes))
-    lowered = scores.clone()
-    kept: list[int] = []
-    while len(left):
-        best = int(left[lowered[left].argmax()])
-        dets[len(kept)] = torch.cat([boxes[best], lowered[best : best + 1]])
-        kept.append(best)
-        left = left[left != best]
-        overlaps = _overlaps(boxes[best], boxes[left], offset)
-        factor = {
-            0: (overlaps < iou_threshold).to(scores.dtype),
-            1: torch.where(overlaps >= iou_threshold, 1 - overlaps, torch.ones_like(overlaps)),
-            2: (-overlaps.square() / sigma).exp(),
-        }[method]
-        lowered[left] *= factor
-        left = left[lowered[left] >= min_score]
-    return torch.tensor(kept, dtype=torch.int64)
+    output.copy_(_pairs(input, psa_type, **sizes))
 
 
-def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Return groups of boxes ``[N, 5]``: the best one, then those that it covers."""
-    left = dets[:, 4].argsort(descending=True)
-    groups = []
-    while len(left):
-        best, others = left[0], left[1:]
-        covered = _overlaps(dets[best, :4], dets[others, :4], 0) >= iou_threshold
-        groups.append([int(best), *others[covered].tolist()])
-        left = others[~covered]
-    return groups
+def psamask_backward(grad_output: Tensor, grad_input: Tensor, *, psa_type: int, **sizes: int) -> None:
+    """Write the gradient to the attention."""
+    differentiate(lambda masks: _pairs(masks, psa_type, **sizes), (grad_input,), grad_output, (grad_input,))
 
 
-def _differentiate(
-    function: Callable[..., Tensor], given: Sequence[Tensor], upstream: Tensor, gradients: Sequence[Tensor]
-) -> None:
-    """Write the gradients of a function to tensors."""
-    with torch.enable_grad():
-        inputs = [one.detach().requires_grad_() for one in given]
-        found = torch.autograd.grad(function(*inputs), inputs, upstream, allow_unused=True)
-    for gradient, value in zip(gradients, found, strict=True):
-        gradient.copy_(torch.zeros_like(gradient) if value is None else value)
+def active_rotated_filter_forward(input: Tensor, indices: Tensor, output: Tensor) -> None:
+    """Write rotated copies of filters (Oriented Response Networks, Zhou et al. 2017, arXiv 1701.01833).
+
+    Args:
+        input: ``[out, in, orientations, H, W]``.
+        indices: ``[orientations, H, W, rotations]``: where a rotation moves each entry, counted from 1.
+        output: ``[out * rotations, in * orientations, H, W]``, is written.
+    """
+    output.copy_(_rotated(input, indices))
+
+
+def active_rotated_filter_backward(grad_output: Tensor, indices: Tensor, grad_input: Tensor) -> None:
+    """Write the gradient to the filters."""
+    differentiate(lambda filters: _rotated(filters, indices), (grad_input,), grad_output, (grad_input,))
 
 
 def _deformed(input: Tensor, weight: Tensor, offset: Tensor, **sizes: int) -> Tensor:
@@ -349,69 +311,24 @@ def _reassembled(features: Tensor, masks: Tensor, *, kernel_size: int, group_siz
     return summed.reshape(images, channels, height * scale_factor, width * scale_factor)
 
 
-def _overlaps(box: Tensor, boxes: Tensor, offset: int) -> Tensor:
-    """Return intersections over unions of a box with others."""
-    sides = (torch.minimum(box[2:], boxes[:, 2:]) - torch.maximum(box[:2], boxes[:, :2]) + offset).clamp(min=0)
-    shared = sides.prod(dim=1)
-    areas = (boxes[:, 2:] - boxes[:, :2] + offset).prod(dim=1)
-    return shared / ((box[2:] - box[:2] + offset).prod() + areas - shared)
+def _pairs(
+    masks: Tensor, psa_type: int, *, h_mask: int, w_mask: int, half_h_mask: int, half_w_mask: int, **_: int
+) -> Tensor:
+    images, _, height, width = masks.shape
+    rows, columns = (torch.arange(size, device=masks.device) for size in (height, width))
+    row = rows[:, None, None, None] - rows[:, None] + half_h_mask  # of the mask: [target row, 1, row, 1]
+    column = columns[:, None, None] - columns + half_w_mask  # [target column, 1, column]
+    inside = (row >= 0) & (row < h_mask) & (column >= 0) & (column < w_mask)
+    places = torch.where(inside, row * w_mask + column, 0).view(1, height * width, height, width)
+    collected = masks.gather(1, places.expand(images, -1, -1, -1)) * inside.view(places.shape)
+    pairs = collected.view(images, height * width, -1)
+    return (pairs if psa_type == 0 else pairs.transpose(1, 2)).reshape(collected.shape)
 
 
-OPERATORS: dict[str, Any] = {
-    operator.__name__: operator
-    for operator in (
-        deform_conv_forward,
-        deform_conv_backward_input,
-        deform_conv_backward_parameters,
-        modulated_deform_conv_forward,
-        modulated_deform_conv_backward,
-        roi_pool_forward,
-        roi_pool_backward,
-        sigmoid_focal_loss_forward,
-        sigmoid_focal_loss_backward,
-        softmax_focal_loss_forward,
-        softmax_focal_loss_backward,
-        carafe_forward,
-        carafe_backward,
-        carafe_naive_forward,
-        carafe_naive_backward,
-        ms_deform_attn_forward,
-        ms_deform_attn_backward,
-        softnms,
-        nms_match,
-    )
-}
-
-# What mmcv.ops of version 2.1 asks for when it is imported.
-WANTED = {
-    "active_rotated_filter_backward", "active_rotated_filter_forward", "assign_score_withk_backward",
-    "assign_score_withk_forward", "ball_query_forward", "bbox_overlaps", "bezier_align_backward",
-    "bezier_align_forward", "bias_act", "border_align_backward", "border_align_forward", "box_iou_quadri",
-    "box_iou_rotated", "carafe_backward", "carafe_forward", "carafe_naive_backward", "carafe_naive_forward",
-    "chamfer_distance_backward", "chamfer_distance_forward", "contour_expand", "convex_giou", "convex_iou",
-    "correlation_backward", "correlation_forward", "deform_conv_backward_input",
-    "deform_conv_backward_parameters", "deform_conv_forward", "deform_roi_pool_backward",
-    "deform_roi_pool_forward", "diff_iou_rotated_sort_vertices_forward", "dynamic_point_to_voxel_backward",
-    "dynamic_point_to_voxel_forward", "dynamic_voxelize_forward", "filtered_lrelu", "filtered_lrelu_act_",
-    "furthest_point_sampling_forward", "furthest_point_sampling_with_dist_forward", "fused_bias_leakyrelu",
-    "fused_indice_conv_forward", "gather_points_backward", "gather_points_forward", "get_compiler_version",
-    "get_compiling_cuda_version", "get_indice_pairs_2d_backward", "get_indice_pairs_2d_forward",
-    "get_indice_pairs_3d_backward", "get_indice_pairs_3d_forward", "get_indice_pairs_4d_forward",
-    "group_points_backward", "group_points_forward", "hard_voxelize_forward", "indice_conv_backward",
-    "indice_conv_forward", "indice_maxpool_backward", "indice_maxpool_forward", "iou3d_boxes_overlap_bev_forward",
-    "iou3d_nms3d_forward", "iou3d_nms3d_normal_forward", "knn_forward", "masked_col2im_forward",
-    "masked_im2col_forward", "min_area_polygons", "modulated_deform_conv_backward",
-    "modulated_deform_conv_forward", "ms_deform_attn_backward", "ms_deform_attn_forward", "nms", "nms_match",
-    "nms_quadri", "nms_rotated", "pixel_group", "points_in_boxes_all_forward", "points_in_boxes_cpu_forward",
-    "points_in_boxes_part_forward", "points_in_polygons_forward", "prroi_pool_backward",
-    "prroi_pool_coor_backward", "prroi_pool_forward", "psamask_backward", "psamask_forward",
-    "riroi_align_rotated_backward", "riroi_align_rotated_forward", "roi_align_backward", "roi_align_forward",
-    "roi_align_rotated_backward", "roi_align_rotated_forward", "roi_pool_backward", "roi_pool_forward",
-    "roiaware_pool3d_backward", "roiaware_pool3d_forward", "roipoint_pool3d_forward",
-    "rotated_feature_align_backward", "rotated_feature_align_forward", "sigmoid_focal_loss_backward",
-    "sigmoid_focal_loss_forward", "softmax_focal_loss_backward", "softmax_focal_loss_forward", "softnms",
-    "stack_ball_query_forward", "stack_group_points_backward", "stack_group_points_forward",
-    "sync_bn_backward_data", "sync_bn_backward_param", "sync_bn_forward_mean", "sync_bn_forward_output",
-    "sync_bn_forward_var", "three_interpolate_backward", "three_interpolate_forward", "three_nn_forward",
-    "tin_shift_backward", "tin_shift_forward", "upfirdn2d",
-}  # fmt: skip
+def _rotated(filters: Tensor, indices: Tensor) -> Tensor:
+    outputs, inputs, orientations, height, width = filters.shape
+    places = indices.reshape(-1, indices.shape[3]).T.long() - 1  # [rotations, entries]
+    source = places.argsort(dim=1)  # a rotation only moves entries
+    rotated = filters.reshape(outputs, 1, inputs, -1).expand(-1, len(source), -1, -1)
+    rotated = rotated.gather(3, source[None, :, None].expand(outputs, -1, inputs, -1))
+    return rotated.reshape(outputs * len(source), inputs * orientations, height, width)

@@ -134,7 +134,7 @@ def test_kernels_run_under_the_device_of_their_tensors(cuda: Cuda, monkeypatch: 
         native._run(name, Tensor(2, 3, 8, 8), Tensor(3, 3, 9), 4, False, "maps")
     assert calls == [
         *((name, 1, ("maps", 1, 71)) for name in names[:3]),
-        ("weight_grad_workspace", 1, (1,)),
+        ("weight_grad_workspace", 1, ("maps", 1)),  # of x, whose layout counts
         ("stripe_weight_grad", 1, ("maps", 4096, 1, 71)),
     ]
     assert allocated == [(100, torch.device("cuda", 1), 1)]  # by PyTorch, whose memory it is, on the current stream

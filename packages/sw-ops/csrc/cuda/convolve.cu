@@ -7,8 +7,8 @@
 //
 // Shape. A block owns some planes of some images and keeps what their taps reach in shared memory: lines over all of a map
 // up to 64x64, or windows of a larger one, of which the next is on its way while one is worked on. Each of its warps owns
-// one plane and a [32, 32] tile of the output. Two blocks share a multiprocessor where they can, and one works while the
-// other waits; blocks of neighbouring channels run side by side, so the second half of a sector is found in the L2.
+// one channel and a tile of the output. Two blocks share a multiprocessor where they can, and one works while the other
+// waits; blocks of neighbouring channels run side by side, so the second half of a sector is found in the L2.
 #include "convolve_block.cuh"
 #include "launch.h"
 
@@ -18,7 +18,7 @@ namespace {
 constexpr int most_plane_bits = 3;
 
 template <typename Engine>
-__global__ void __launch_bounds__(32 << Engine::warp_bits, Engine::least_blocks) convolve(const __grid_constant__ Job job) {
+__global__ void __launch_bounds__(32 << Engine::warp_bits, 1) convolve(const __grid_constant__ Job job) {
     Block<Engine>(job).run();
 }
 
@@ -34,19 +34,20 @@ int bits(int64_t count) {  // of the smallest power of two that is not smaller
 //   turns     two buffers, which the windows of maps larger than one take in turns
 enum class Windows { resident, paired, turns };
 
-// Lays the block out for 2^warp_bits warps; returns its shared memory in bytes.
+// Lays the block out for 2^warp_bits warps; returns its shared memory in bytes. A step is all images that its warps work
+// on at once; a window of resident maps holds `window_steps` of them, and the block works through `window_count` windows.
 template <typename Engine>
-size_t arrange(Job& job, int warp_bits, int plane_bits, Windows windows, int reach, int image_steps) {
+size_t arrange(Job& job, int warp_bits, int plane_bits, Windows windows, int reach, int window_steps, int window_count) {
     const Extent& extent = job.extent;
-    const int row_tiles = (extent.height + Engine::size - 1) / Engine::size;
-    const int column_tiles = (extent.width + Engine::size - 1) / Engine::size;
-    const int slot_bits = warp_bits - plane_bits;
+    const int row_tiles = (extent.height + Engine::rows - 1) / Engine::rows;
+    const int column_tiles = (extent.width + Engine::columns - 1) / Engine::columns;
+    const int slot_bits = warp_bits - plane_bits - Engine::channel_bits;
     job.plane_bits = plane_bits;
     job.column_bits = std::min({slot_bits, 1, bits(column_tiles)});
     job.row_bits = std::min(slot_bits - job.column_bits, bits(row_tiles));
     job.image_bits = slot_bits - job.column_bits - job.row_bits;
-    job.images = image_steps << job.image_bits;
-    job.images_in_window = windows == Windows::resident ? job.images : 1 << job.image_bits;
+    job.images_in_window = window_steps * Engine::images << job.image_bits;
+    job.images = window_count * job.images_in_window;
     job.reach = reach;
     job.take_turns = windows == Windows::turns;
     const int channels = channels_per_word<typename Engine::Scalar> << plane_bits;
@@ -70,8 +71,8 @@ size_t arrange(Job& job, int warp_bits, int plane_bits, Windows windows, int rea
             part.load = job.whole && s.vertical ? Load::once : Load::always;
         }
         const bool all = part.load != Load::always;
-        const int most_rows = std::min(extent.height, s.vertical || all ? reach : Engine::size << job.row_bits);
-        const int most_columns = std::min(extent.width, !s.vertical || all ? reach : Engine::size << job.column_bits);
+        const int most_rows = std::min(extent.height, s.vertical || all ? reach : Engine::rows << job.row_bits);
+        const int most_columns = std::min(extent.width, !s.vertical || all ? reach : Engine::columns << job.column_bits);
         if (Engine::oriented) {  // "rows" are lines, and "columns" pixels along them
             const int lines = (s.vertical ? most_columns : most_rows) + halo;
             const int along = s.vertical ? most_rows : most_columns;
@@ -97,16 +98,18 @@ size_t arrange(Job& job, int warp_bits, int plane_bits, Windows windows, int rea
         words += buffer_words[b];
     }
     job.stage_offset = static_cast<int>(words);
-    words += size_t(Engine::stage_size) << warp_bits;
-    job.zeros_offset = static_cast<int>(words);  // where matrices may be: at a multiple of 16 bytes
+    words += size_t(Engine::stage_size) << (warp_bits - Engine::channel_bits);
     words += zero_words;
     for (int i = 0; i < job.part_count + job.square_rides; ++i) {
         job.bank_offset[i] = static_cast<int>(words);
         words += size_t(channels) * job.parts[i].stripe.thickness * bank_row<Engine>(job.parts[i].stripe);
     }
+    job.bank_end = static_cast<int>(words);
+    words += zero_words + Engine::bank_slack;
     // A tile that hangs over the map's end reads on behind its plane, and drops the result.
     for (int b = 0; b < 3; ++b)
-        words = std::max(words, job.buffer_offset[b] + buffer_words[b] + Engine::size * job.shapes[b].stride);
+        words = std::max(words, job.buffer_offset[b] + buffer_words[b] +
+                                    std::max(Engine::rows, Engine::columns) * job.shapes[b].stride);
     return 4 * words;
 }
 
@@ -140,13 +143,14 @@ void run(const StripeProblem& problem, Job job, int device, Stream stream) {
                                      Option{Windows::turns, reach, false}, Option{Windows::turns, reach / 2, false},
                                      Option{Windows::paired, reach, false}}) {
             windows = option.windows;
-            bytes = arrange<Engine>(job, warp_bits, plane_bits, windows, option.reach, 1);
+            bytes = arrange<Engine>(job, warp_bits, plane_bits, windows, option.reach, 1, 1);
             if (job.whole == option.for_whole_maps && bytes <= available) return true;
         }
         return false;
     };
     const auto found = [&](size_t available, int least_plane_bits) {
-        for (plane_bits = std::min({most_plane_bits, bits(words), warp_bits}); plane_bits >= least_plane_bits; --plane_bits)
+        plane_bits = std::min({most_plane_bits, bits(words), warp_bits - Engine::channel_bits});
+        for (; plane_bits >= least_plane_bits; --plane_bits)
             if (fits(available)) return true;
         return false;
     };
@@ -156,16 +160,23 @@ void run(const StripeProblem& problem, Job job, int device, Stream stream) {
     if (!found(share, job.parts[0].input.channels_inner ? std::min(2, bits(words)) : 0)) {
         warp_bits = Engine::warp_bits;
         while (!found(most, 0))
-            if (--warp_bits < 0) too_large(problem);
+            if (--warp_bits < Engine::channel_bits) too_large(problem);
     }
-    // More images per block, as long as the device stays busy, so that a bank serves more of them.
-    for (Job larger = job;; job = larger) {
-        const int image_steps = 2 * (job.images >> job.image_bits);
-        const size_t larger_bytes = arrange<Engine>(larger, warp_bits, plane_bits, windows, job.reach, image_steps);
-        if (larger_bytes > std::max(share, bytes) || blocks(larger) < 3 * limit.multiprocessors) break;
-        if (job.images >= job.extent.batch) break;
+    // More images per block, as long as the device stays busy: a bank serves more of them, and the next window loads while
+    // one is worked on.
+    const auto grow = [&](int window_steps, int window_count) {
+        Job larger = job;
+        const size_t larger_bytes =
+            arrange<Engine>(larger, warp_bits, plane_bits, windows, job.reach, window_steps, window_count);
+        if (larger_bytes > std::max(share, bytes) || job.images >= job.extent.batch) return false;
+        if (blocks(larger) < 2 * Engine::blocks_wanted * limit.multiprocessors) return false;
+        job = larger;
         bytes = larger_bytes;
-    }
+        return true;
+    };
+    int window_steps = 1, window_count = 1;
+    while (windows == Windows::resident && grow(2 * window_steps, 1)) window_steps *= 2;
+    while (grow(window_steps, 2 * window_count)) window_count *= 2;
     require_blocks(blocks(job));
     check(allow_shared_memory<convolve<Engine>>(device, limit.shared_bytes), "stripe convolution");
     check(launch<convolve<Engine>>(blocks(job), 32 << warp_bits, bytes, static_cast<cudaStream_t>(stream), job),
@@ -174,10 +185,13 @@ void run(const StripeProblem& problem, Job job, int device, Stream stream) {
 
 template <typename T>
 void run_half(const StripeProblem& problem, const Job& job, int device, Stream stream) {
-    if (problem.height <= 16 && problem.width <= 16)
-        run<MmaConvolve<T, 16, 16, 2>>(problem, job, device, stream);
+    const int64_t size = std::max(problem.height, problem.width);
+    if (size <= 16)
+        run<MmaConvolve<T, 16, 16, 4, 16>>(problem, job, device, stream);
+    else if (size <= 32)
+        run<MmaConvolve<T, 32, 32, 2, 32>>(problem, job, device, stream);
     else
-        run<MmaConvolve<T, 32, 64, 1>>(problem, job, device, stream);
+        run<MmaConvolve<T, 32, 64, 1, 64>>(problem, job, device, stream);
 }
 
 struct Term {

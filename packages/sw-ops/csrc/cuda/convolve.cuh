@@ -8,10 +8,9 @@ namespace sw::cuda {
 // reach across the stripe are there or zero, and so are [along, along + count) along it, up to a multiple of 8.
 struct Window {
     const uint32_t* words;
-    const uint32_t* zeros;  // `zero_words` of them
-    int stride, row, column, along, count;
+    int stride, image_stride, row, column, along, count;
 };
 
-constexpr int zero_words = 64;
+constexpr int zero_words = 16;  // before and behind the banks, whose lines end in as many
 
 }  // namespace sw::cuda

@@ -32,7 +32,7 @@ struct Job {
     bool whole;       // a window holds all of the map along its stripe
     bool take_turns;  // windows of all parts share two buffers
     PlaneShape shapes[3];
-    int buffer_offset[3], stage_offset, bank_offset[3], zeros_offset;  // in words of shared memory
+    int buffer_offset[3], stage_offset, bank_offset[3], bank_end;  // in words of shared memory
 };
 
 // One window of one part for one tile of the block. A block works through all of its requests in a fixed order.
@@ -59,7 +59,8 @@ public:
     }
 
     __device__ void run() {
-        if (threadIdx.x < zero_words) shared_memory()[job_.zeros_offset + threadIdx.x] = 0;
+        if (threadIdx.x < zero_words)
+            shared_memory()[job_.bank_offset[0] - zero_words + threadIdx.x] = shared_memory()[job_.bank_end + threadIdx.x] = 0;
         for (int i = 0; i < job_.part_count + job_.square_rides; ++i)
             build_bank<Engine>(shared_memory() + job_.bank_offset[i], job_.parts[i].stripe, channel_,
                                channels_per_word<Scalar> << job_.plane_bits, job_.extent.channels);
@@ -73,22 +74,22 @@ public:
             copy_async_wait<0>();
             __syncthreads();
             const Part& part = job_.parts[now.part];
-            const Region here = region(now);
             if constexpr (Engine::oriented)
                 if (loads(now)) {
                     settle_lines(window(now), job_.shapes[buffer(now)], job_.plane_bits, part.input,
-                                 part.stripe.vertical, lines(now, here));
+                                 part.stripe.vertical, lines(region(now), part.stripe.vertical));
                     __syncthreads();
                 }
-            next = after(now, here.chunks);
+            next = after(now, region(now).chunks);
             const bool completes = part.completes_output && next.chunk == 0;
             ahead = buffer(next) != buffer(now);  // then it loads while this computes
             if (ahead) fetch(next);
 #pragma unroll 1
             for (int number = now.part;; number = 2) {
                 if (starts)
-                    engine_.start(stage(), static_cast<const Scalar*>(job_.bias), warp_channel(), job_.extent.channels);
-                accumulate(now, here, number);
+                    engine_.start(stage(), static_cast<const Scalar*>(job_.bias), channel_ + channel_of_block(),
+                                  job_.extent.channels);
+                accumulate(now, number);
                 if (completes)
                     engine_.store(stage(), job_.plane_bits, job_.parts[number].output, job_.extent, channel_,
                                   job_.column_bits + job_.row_bits + job_.image_bits,
@@ -102,11 +103,14 @@ public:
 private:
     using Scalar = typename Engine::Scalar;
 
-    __device__ int tile_height() const { return Engine::size << job_.row_bits; }
-    __device__ int tile_width() const { return Engine::size << job_.column_bits; }
+    __device__ int tile_height() const { return Engine::rows << job_.row_bits; }
+    __device__ int tile_width() const { return Engine::columns << job_.column_bits; }
     __device__ uint32_t* stage() const { return shared_memory() + job_.stage_offset; }
-    __device__ int warp_plane() const { return warp_index() & ((1 << job_.plane_bits) - 1); }
-    __device__ int warp_channel() const { return channel_ + warp_plane() * channels_per_word<Scalar>; }
+    // Warps take channels of a plane, then planes, then slots: tiles of the map.
+    __device__ int warp_plane() const { return warp_index() >> Engine::channel_bits & ((1 << job_.plane_bits) - 1); }
+    __device__ int warp_slot() const { return warp_index() >> (Engine::channel_bits + job_.plane_bits); }
+    __device__ int channel_of_plane() const { return warp_index() & ((1 << Engine::channel_bits) - 1); }
+    __device__ int channel_of_block() const { return warp_plane() * channels_per_word<Scalar> + channel_of_plane(); }
 
     __device__ int buffer(const Request& request) const {
         return job_.take_turns ? request.turn % 2 : job_.parts[request.part].buffer;
@@ -115,14 +119,14 @@ private:
         return shared_memory() + job_.buffer_offset[buffer(request)];
     }
     __device__ int first_image(const Request& request) const {
-        return job_.images_in_window == job_.images ? first_.image : request.tile.image;
+        return first_.image + ((request.tile.image - first_.image) & -job_.images_in_window);
     }
 
     // Where a slot of warps (one tile of the map for all planes) lies in the block's tile.
     __device__ Tile slot_origin(const Tile& tile, int slot) const {
         const int column = slot & ((1 << job_.column_bits) - 1), rest = slot >> job_.column_bits;
         const int row = rest & ((1 << job_.row_bits) - 1), image = rest >> job_.row_bits;
-        return {tile.image + image, tile.row + row * Engine::size, tile.column + column * Engine::size};
+        return {tile.image + image * Engine::images, tile.row + row * Engine::rows, tile.column + column * Engine::columns};
     }
 
     __device__ bool finished(const Request& request) const { return request.tile.image >= first_.image + job_.images; }
@@ -139,7 +143,7 @@ private:
         tile.column = first_.column;
         if (all && (tile.row += tile_height()) < job_.extent.height) return request;
         tile.row = first_.row;
-        tile.image += 1 << job_.image_bits;
+        tile.image += Engine::images << job_.image_bits;
         return request;
     }
 
@@ -195,7 +199,10 @@ private:
         const int image = first_image(request);
         if constexpr (Engine::oriented)
             load_lines<Scalar>(window(request), shape, job_.plane_bits, part.input, job_.extent, channel_,
-                               part.stripe.vertical, lines(request, need));
+                               part.stripe.vertical, lines(need, part.stripe.vertical), [&](int i) {
+                                   return part.stripe.vertical ? Tile{image + i, need.column, need.row}
+                                                               : Tile{image + i, need.row, need.column};
+                               });
         else
             load_tiles<Scalar>(window(request), shape, job_.plane_bits, part.input, job_.extent, channel_,
                                job_.images_in_window, need.rows, need.columns,
@@ -203,28 +210,26 @@ private:
         copy_async_commit();
     }
 
-    __device__ Lines lines(const Request& request, const Region& need) const {
-        const int image = first_image(request), images = job_.images_in_window;
-        if (job_.parts[request.part].stripe.vertical)
-            return {image, images, need.column, need.columns, need.row, need.rows};
-        return {image, images, need.row, need.rows, need.column, need.columns};
+    __device__ Lines lines(const Region& need, bool vertical) const {
+        if (vertical) return {job_.images_in_window, need.columns, need.rows};
+        return {job_.images_in_window, need.rows, need.columns};
     }
 
     // Adds what a part's stripe gives in the window that was loaded for the request.
-    __device__ void accumulate(const Request& request, const Region& here, int number) {
+    __device__ void accumulate(const Request& request, int number) {
+        const Region here = region(request);
         const Part& part = job_.parts[number];
-        const Tile tile = slot_origin(request.tile, warp_index() >> job_.plane_bits);
+        const Tile tile = slot_origin(request.tile, warp_slot());
         if (tile.image >= job_.extent.batch || tile.row >= job_.extent.height || tile.column >= job_.extent.width ||
-            warp_channel() >= job_.extent.channels)
+            channel_ + channel_of_block() >= job_.extent.channels)
             return;
         const PlaneShape& shape = job_.shapes[buffer(request)];
         const int plane = ((tile.image - first_image(request)) << job_.plane_bits) + warp_plane();
-        const Window here_of_plane{window(request) + plane * shape.size, shared_memory() + job_.zeros_offset,
-                                   shape.stride, here.row, here.column, here.along, here.count};
-        const int first_row_of_bank = warp_plane() * channels_per_word<Scalar> * part.stripe.thickness;
+        const Window here_of_channel{window(request) + plane * shape.size + 4 * channel_of_plane(), shape.stride,
+                                     shape.size << job_.plane_bits, here.row, here.column, here.along, here.count};
         const uint32_t* bank = shared_memory() + job_.bank_offset[number] +
-                               first_row_of_bank * bank_row<Engine>(part.stripe);
-        engine_.accumulate(here_of_plane, part.stripe, bank, job_.extent, tile.row, tile.column);
+                               channel_of_block() * part.stripe.thickness * bank_row<Engine>(part.stripe);
+        engine_.accumulate(here_of_channel, part.stripe, bank, job_.extent, tile.row, tile.column);
     }
 
     const Job& job_;

@@ -10,11 +10,11 @@ namespace sw::cuda {
 
 struct FmaConvolve {
     using Scalar = float;
-    static constexpr int size = 32, reach = 64, warp_bits = 4, least_blocks = 1;
-    static constexpr int warp_bits_wanted = warp_bits, blocks_wanted = 1;  // per multiprocessor
+    static constexpr int size = 32, rows = size, columns = size, images = 1, reach = 64, channel_bits = 0;
+    static constexpr int warp_bits = 4, warp_bits_wanted = warp_bits, blocks_wanted = 1;  // per multiprocessor
     static constexpr bool oriented = false;  // a window serves stripes of either direction
     static constexpr int stride_step = 1, window_step = 1;
-    static constexpr int outputs = 8, bank_front = 0, bank_back = outputs;
+    static constexpr int outputs = 8, bank_front = 0, bank_back = outputs, bank_slack = 0;
     static constexpr int stage_stride = size + 1, stage_size = size * stage_stride + 4;
 
     float* tile;

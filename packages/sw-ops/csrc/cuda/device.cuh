@@ -41,14 +41,13 @@ __device__ inline SharedAddress shared_address(const uint32_t* word) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(word));
 }
 
-// Leaves a value as it is, but the compiler cannot know: so bits of it are tested where they are needed, rather than early
-// and kept in more predicates than there are.
-__device__ inline void forget(uint32_t& value) { asm volatile("" : "+r"(value)); }
+// A bit for each lane of the warp, whose lanes all get the same word.
+__device__ inline uint32_t ballot(bool bit) { return __ballot_sync(0xffffffffu, bit); }
 
 // To be read here, whatever else was read before: a copy of a register would cost as much and hold one more.
 __device__ inline uint32_t load_word(SharedAddress address) {
     uint32_t word;
-    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(address));
+    asm volatile("ld.volatile.shared.u32 %0, [%1];" : "=r"(word) : "r"(address));
     return word;
 }
 
@@ -63,25 +62,30 @@ __device__ inline void load_matrices(uint32_t (&words)[4], SharedAddress row) {
 __device__ inline void load_matrices_transposed(uint32_t (&words)[4], SharedAddress row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
-                 : "r"(row)
-                 : "memory");
+                 : "r"(row));
 }
 
-// d += a b on one warp's 16x16 by 16x8 tiles. With g = lane / 4 and t = lane % 4, and two k slots per register:
+// d += a b on one warp's 16 x Depth by Depth x 8 tiles. With g = lane / 4 and t = lane % 4, and two k slots per register:
 //   a[0], a[1] hold rows g, g + 8 at k = 2t, 2t + 1;  a[2], a[3] the same rows at k + 8
 //   b[0], b[1] hold column g at k = 2t, 2t + 1 and at k + 8
 //   d[0], d[1] are row g, columns 2t, 2t + 1;         d[2], d[3] row g + 8
-__device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], __nv_bfloat16) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-__device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], __half) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
+// With a depth of 8 there is no k + 8.
+#define SW_MMA(TYPE, NAME)                                                                                                \
+    template <int Depth = 16>                                                                                             \
+    __device__ inline void mma(float(&d)[4], const uint32_t(&a)[4], const uint32_t(&b)[2], TYPE) {                        \
+        if constexpr (Depth == 16)                                                                                        \
+            asm("mma.sync.aligned.m16n8k16.row.col.f32." NAME "." NAME                                                    \
+                ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                                              \
+                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                          \
+                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));                                      \
+        else                                                                                                              \
+            asm("mma.sync.aligned.m16n8k8.row.col.f32." NAME "." NAME ".f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};" \
+                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                          \
+                : "r"(a[0]), "r"(a[1]), "r"(b[0]));                                                                       \
+    }
+SW_MMA(__nv_bfloat16, "bf16")
+SW_MMA(__half, "f16")
+#undef SW_MMA
 
 // Lets a kernel use all of the shared memory that blocks of the device may have. Once and for all of it, for another
 // thread may be about to launch the same kernel with more.

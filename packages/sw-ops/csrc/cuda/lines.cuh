@@ -15,65 +15,69 @@
 
 namespace sw::cuda {
 
-// Which lines, and which pixels of each: `count` is a multiple of 8, and so is `lines` where `in_blocks` says so.
+// So many windows of so many pixels of so many lines. `count` is a multiple of 8, and so is `lines` where `in_blocks` says
+// so. Where window i begins, origin(i) says: {image, first line, first pixel}.
 struct Lines {
-    int image, images, line, lines, along, count;
+    int windows, lines, count;
 };
 
 __host__ __device__ inline bool in_blocks(const DeviceView& map, bool vertical) { return map.pixel_pairs && vertical; }
 
-__device__ inline void load_pixel_pairs(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map,
-                                        const Extent& extent, int channel, bool vertical, const Lines& need) {
-    const int rows = vertical ? need.count : need.lines, row_begin = vertical ? need.along : need.line;
-    const int words = (vertical ? need.lines : need.count) / 2, column_begin = vertical ? need.line : need.along;
+template <typename Origin>
+__device__ void load_pixel_pairs(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map,
+                                 const Extent& extent, int channel, bool vertical, const Lines& need, Origin origin) {
+    const int rows = vertical ? need.count : need.lines, words = (vertical ? need.lines : need.count) / 2;
     const int bits = min(5, bits_for(words)), lane = threadIdx.x % 32, first_word = lane & ((1 << bits) - 1);
     const auto* data = static_cast<const uint16_t*>(map.data);
-    for (int i = warp_index(); i < need.images * rows; i += static_cast<int>(blockDim.x / 32)) {
-        const int image = i / rows, row = i - image * rows, map_row = row_begin + row;
-        const bool inside = need.image + image < extent.batch && map_row >= 0 && map_row < extent.height;
-        const auto* start = data + (need.image + image) * map.batch_stride + map_row * map.row_stride + column_begin;
+    for_each_row(need.windows, rows, [&](int window, int row) {
+        const Tile from = origin(window);
+        const int map_row = row + (vertical ? from.column : from.row), first = vertical ? from.row : from.column;
+        const bool inside = from.image < extent.batch && map_row >= 0 && map_row < extent.height;
+        const auto* start = data + from.image * map.batch_stride + map_row * map.row_stride + first;
         for (int c = lane >> bits; c < 2 << plane_bits; c += 32 >> bits) {
             const int width = inside && channel + c < extent.channels ? extent.width : 0;
             const auto* source = start + (channel + c) * map.channel_stride;
-            uint32_t* target = planes + ((image << plane_bits) + c / 2) * shape.size + c % 2 * 4;
+            uint32_t* target = planes + ((window << plane_bits) + c / 2) * shape.size + c % 2 * 4;
             target += vertical ? row % 8 * shape.stride + row / 8 * 8 : row * shape.stride;
             const int step = vertical ? 8 * shape.stride : 8;
 #pragma unroll 4
             for (int w = first_word; w < words; w += 1 << bits) {
-                const int column = column_begin + 2 * w;
+                const int column = first + 2 * w;
                 copy_async(target + w / 4 * step + w % 4, source + 2 * w, column < 0 ? 0 : 2 * min(max(width - column, 0), 2));
             }
         }
-    }
+    });
 }
 
-__device__ inline void load_elements(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map,
-                                     const Extent& extent, int channel, bool vertical, const Lines& need) {
+template <typename Origin>
+__device__ void load_elements(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map,
+                              const Extent& extent, int channel, bool vertical, const Lines& need, Origin origin) {
     const int rows = vertical ? need.count : need.lines, columns = vertical ? need.lines : need.count;
-    const int row_begin = vertical ? need.along : need.line, column_begin = vertical ? need.line : need.along;
+    const int bits = min(5, bits_for(columns)), lane = threadIdx.x % 32;
     const auto* data = static_cast<const uint16_t*>(map.data);
-    for (int i = warp_index(); i < need.images * rows; i += static_cast<int>(blockDim.x / 32)) {
-        const int image = i / rows, row = i - image * rows, map_row = row_begin + row;
-        const bool inside = need.image + image < extent.batch && map_row >= 0 && map_row < extent.height;
-        const auto* start = data + (need.image + image) * map.batch_stride + map_row * map.row_stride;
-        for (int c = 0; c < 2 << plane_bits; ++c) {
+    for_each_row(need.windows, rows, [&](int window, int row) {
+        const Tile from = origin(window);
+        const int map_row = row + (vertical ? from.column : from.row), first = vertical ? from.row : from.column;
+        const bool inside = from.image < extent.batch && map_row >= 0 && map_row < extent.height;
+        const auto* start = data + from.image * map.batch_stride + map_row * map.row_stride;
+        for (int c = lane >> bits; c < 2 << plane_bits; c += 32 >> bits) {
             const int width = inside && channel + c < extent.channels ? extent.width : 0;
             const auto* source = start + (channel + c) * map.channel_stride;
-            uint32_t* plane = planes + ((image << plane_bits) + c / 2) * shape.size + c % 2 * 4;
-            for (int column = threadIdx.x % 32; column < columns; column += 32) {
-                const int line = vertical ? column : row, along = vertical ? row : column, at = column_begin + column;
+            uint32_t* plane = planes + ((window << plane_bits) + c / 2) * shape.size + c % 2 * 4;
+#pragma unroll 4
+            for (int column = lane & ((1 << bits) - 1); column < columns; column += 1 << bits) {
+                const int line = vertical ? column : row, along = vertical ? row : column, at = first + column;
                 auto* target = reinterpret_cast<uint16_t*>(plane + line * shape.stride + along / 8 * 8) + along % 8;
                 *target = at >= 0 && at < width ? source[at * map.column_stride] : uint16_t{0};
             }
         }
-    }
+    });
 }
 
-// Loads planes of all images of a window. All threads of the block take part; the caller commits, waits, synchronizes and
-// settles.
-template <typename T>
+// Loads windows of all planes. All threads of the block take part; the caller commits, waits, synchronizes and settles.
+template <typename T, typename Origin>
 __device__ void load_lines(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map, const Extent& extent,
-                           int channel, bool vertical, const Lines& need) {
+                           int channel, bool vertical, const Lines& need, Origin origin) {
     if (map.words) {
         DeviceView lines = map;
         Extent turned = extent;
@@ -81,12 +85,11 @@ __device__ void load_lines(uint32_t* planes, PlaneShape shape, int plane_bits, c
             lines.row_stride = map.column_stride, lines.column_stride = map.row_stride;
             turned.height = extent.width, turned.width = extent.height;
         }
-        load_planes<T, true>(planes, shape, plane_bits, lines, turned, channel, need.images, need.lines, need.count,
-                             [&](int image) { return Tile{need.image + image, need.line, need.along}; });
+        load_planes<T, true>(planes, shape, plane_bits, lines, turned, channel, need.windows, need.lines, need.count, origin);
     } else if (map.pixel_pairs) {
-        load_pixel_pairs(planes, shape, plane_bits, map, extent, channel, vertical, need);
+        load_pixel_pairs(planes, shape, plane_bits, map, extent, channel, vertical, need, origin);
     } else {
-        load_elements(planes, shape, plane_bits, map, extent, channel, vertical, need);
+        load_elements(planes, shape, plane_bits, map, extent, channel, vertical, need, origin);
     }
 }
 
@@ -94,11 +97,12 @@ __device__ void load_lines(uint32_t* planes, PlaneShape shape, int plane_bits, c
 __device__ inline void settle_lines(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map,
                                     bool vertical, const Lines& here) {
     const int lane = threadIdx.x % 32, warps = static_cast<int>(blockDim.x / 32), groups = here.count / 8;
-    const int plane_count = here.images << plane_bits;
+    const int plane_count = here.windows << plane_bits;
     if (map.words) {
+        const int bits = min(3, bits_for(groups)), lines = 32 >> bits;
         for (int plane = 0; plane < plane_count; ++plane)
-            for (int line = 4 * warp_index() + lane / 8; line < here.lines; line += 4 * warps)
-                for (int group = lane % 8; group < groups; group += 8) {
+            for (int line = lines * warp_index() + (lane >> bits); line < here.lines; line += lines * warps)
+                for (int group = lane & ((1 << bits) - 1); group < groups; group += 1 << bits) {
                     auto* p = reinterpret_cast<uint4*>(planes + plane * shape.size + line * shape.stride + 8 * group);
                     const uint4 a = p[0], b = p[1];
                     uint4 first, second;

@@ -70,10 +70,10 @@ __device__ void build_bank(uint32_t* bank, const Stripe& s, int channel, int cha
     const int row = bank_row<Engine>(s), warps = blockDim.x / 32;
     for (int line = warp_index(); line < channels * s.thickness; line += warps) {
         const int c = line / s.thickness, a = line - c * s.thickness;
-        if (channel + c >= all_channels) continue;
+        const bool inside = channel + c < all_channels;
         const Taps<typename Engine::Scalar> taps(s, channel + c, a);
         for (int i = threadIdx.x % 32; i < row; i += 32)
-            bank[line * row + i] = Engine::bank_word(taps, i - Engine::bank_front);
+            bank[line * row + i] = inside ? Engine::bank_word(taps, i - Engine::bank_front) : 0;
     }
 }
 

@@ -30,7 +30,7 @@ void stripe_weight_grad(const StripeProblem&, const MapView& x, const MapView& g
                         const Stripes& grad_kernels, void* workspace, int device, Stream);
 
 // How many bytes of memory of the device stripe_weight_grad works in.
-int64_t weight_grad_workspace(const StripeProblem&, int device);
+int64_t weight_grad_workspace(const StripeProblem&, const MapView& x, int device);
 
 // Why these functions cannot run on a device, in CUDA's words: the driver is too old, or nothing was compiled for its
 // architecture. Empty where they can.

@@ -70,6 +70,9 @@ __device__ inline int channels_inside(const Extent& extent, int channel) {
 // The part of a row of all planes that a lane works on: some planes, and of each `count` columns.
 struct Lanes {
     int plane, plane_step, column, column_bits, count;
+
+    // How many of the lane's columns come before that so many columns on.
+    __device__ int steps(int columns) const { return (columns + (1 << column_bits) - 1) >> column_bits; }
 };
 
 __device__ inline Lanes spread_lanes(const DeviceView& map, int plane_bits, int columns) {
@@ -77,8 +80,18 @@ __device__ inline Lanes spread_lanes(const DeviceView& map, int plane_bits, int 
     const int inner = lane & ((1 << bits) - 1), outer = lane >> bits;
     Lanes lanes = map.channels_inner ? Lanes{inner, 1 << plane_bits, outer, 5 - bits, 0}
                                      : Lanes{outer, 32 >> bits, inner, bits, 0};
-    lanes.count = (columns - lanes.column + (1 << lanes.column_bits) - 1) >> lanes.column_bits;
+    lanes.count = lanes.steps(columns - lanes.column);
     return lanes;
+}
+
+// Calls f(tile, row) for the rows that this warp takes, without a division for each.
+template <typename F>
+__device__ void for_each_row(int tiles, int rows, F f) {
+    for (int tile = 0, row = warp_index();; row += static_cast<int>(blockDim.x / 32)) {
+        for (; row >= rows; row -= rows)
+            if (++tile >= tiles) return;
+        f(tile, row);
+    }
 }
 
 // Loads `tiles` x 2^plane_bits planes of [rows, columns] words; tile i starts at origin(i). All threads of the block take
@@ -86,37 +99,37 @@ __device__ inline Lanes spread_lanes(const DeviceView& map, int plane_bits, int 
 template <typename T, bool Words, typename Origin>
 __device__ void load_planes(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map, const Extent& extent,
                             int channel, int tiles, int rows, int columns, Origin origin) {
-    const int warps = blockDim.x / 32;
     const Lanes lanes = spread_lanes(map, plane_bits, columns);
     const int64_t step = map.column_stride << lanes.column_bits;
-    const auto* data = static_cast<const Bits<T>*>(map.data) + channel * map.channel_stride;
-    for (int line = warp_index(); line < tiles * rows; line += warps) {
-        const int tile = line / rows, row = line - tile * rows;
-        const Tile from = origin(tile);
-        const int map_row = from.row + row, map_column = from.column + lanes.column;
-        const bool row_inside = from.image < extent.batch && map_row >= 0 && map_row < extent.height;
-        const auto* start =
-            data + from.image * map.batch_stride + map_row * map.row_stride + map_column * map.column_stride;
-        for (int plane = lanes.plane; plane < 1 << plane_bits; plane += lanes.plane_step) {
-            const int first = plane * channels_per_word<T>;
-            const int channels = row_inside ? channels_inside<T>(extent, channel + first) : 0;
-            const int width = channels > 0 ? extent.width : 0;
-            const auto* source = start + first * map.channel_stride;
+    for (int plane = lanes.plane; plane < 1 << plane_bits; plane += lanes.plane_step) {
+        const int first = channel + plane * channels_per_word<T>, channels = channels_inside<T>(extent, first);
+        const auto* data = static_cast<const Bits<T>*>(map.data) + first * map.channel_stride;
+        for_each_row(tiles, rows, [&](int tile, int row) {
+            const Tile from = origin(tile);
+            const int map_row = from.row + row, column = from.column + lanes.column;
+            const bool inside = channels > 0 && from.image < extent.batch && map_row >= 0 && map_row < extent.height;
+            // Of the lane's columns, [begin, end) lie inside of the map.
+            const int end = inside ? min(lanes.count, lanes.steps(extent.width - column)) : 0;
+            const int begin = min(max(0, lanes.steps(-column)), end);
+            const auto* source = data + from.image * map.batch_stride + map_row * map.row_stride +
+                                 column * map.column_stride + begin * step;
             uint32_t* target =
                 planes + ((tile << plane_bits) + plane) * shape.size + row * shape.stride + lanes.column;
+#pragma unroll 1
+            for (int i = 0; i < begin; ++i) target[i << lanes.column_bits] = 0;
 #pragma unroll 4
-            for (int i = 0; i < lanes.count; ++i, source += step) {
-                const int column = map_column + (i << lanes.column_bits);
-                const bool inside = column >= 0 && column < width;
+            for (int i = begin; i < end; ++i, source += step) {
                 if constexpr (Words) {
-                    copy_async(target + (i << lanes.column_bits), source, inside ? 4 : 0);
+                    copy_async(target + (i << lanes.column_bits), source, 4);
                 } else {
-                    uint32_t word = inside ? static_cast<uint32_t>(source[0]) : 0;
-                    if (inside && channels == 2) word |= static_cast<uint32_t>(source[map.channel_stride]) << 16;
+                    uint32_t word = source[0];
+                    if (channels == 2) word |= static_cast<uint32_t>(source[map.channel_stride]) << 16;
                     target[i << lanes.column_bits] = word;
                 }
             }
-        }
+#pragma unroll 1
+            for (int i = end; i < lanes.count; ++i) target[i << lanes.column_bits] = 0;
+        });
     }
 }
 
@@ -142,8 +155,7 @@ __device__ void store_tiles(const uint32_t* planes, PlaneShape shape, int plane_
         if (to.image >= extent.batch || to.row + row >= extent.height) continue;
         const Lanes lanes = spread_lanes(map, plane_bits, columns);
         const int64_t step = map.column_stride << lanes.column_bits;
-        const int inside = extent.width - to.column - lanes.column + (1 << lanes.column_bits) - 1;
-        const int count = min(lanes.count, inside >> lanes.column_bits);
+        const int count = min(lanes.count, lanes.steps(extent.width - to.column - lanes.column));
         auto* start = data + to.image * map.batch_stride + (to.row + row) * map.row_stride +
                       (to.column + lanes.column) * map.column_stride;
         for (int plane = lanes.plane; plane < 1 << plane_bits; plane += lanes.plane_step) {

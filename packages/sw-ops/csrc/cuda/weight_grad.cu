@@ -1,157 +1,69 @@
 // stripe_weight_grad: correlations of x with the three gradients.
 //
-// Floor. Memory: 4 x B C H W elements, each map once. Arithmetic: a gradient pixel meets as many taps as in the forward;
-// padded to the matrix units' shapes, 11,760 products of 16x16x8 per 16 channels and image at 56x56, thickness 3, length
-// 51, against the forward's 12,000.
+// Floor. Memory: 4 x B C H W elements, each map once. Arithmetic: a gradient pixel meets as many taps as in the forward; on
+// matrix units, 72 products of 16x16x8 per channel, stripe and 16 lines at 56x56, thickness 3, length 51, and 21 for the
+// square: 5 M warp instructions at C = 60, batch 128.
 //
 // Shape. A block streams units of 8 lines (rows for a horizontal stripe, columns for a vertical one) of many images
-// through two stages of shared memory, and keeps its sums for up to 8 planes, 3 taps across and 57 or 64 along. Sums of
-// different blocks meet in a workspace, and a second kernel adds them in a fixed order: no atomics.
+// through two stages of shared memory, and keeps its sums for some planes, 3 taps across and about 60 along. The square
+// kernel's gradient rides along with the horizontal stripe's, for both read the same lines of x. Sums of different blocks
+// meet in a workspace, and a second kernel adds them in a fixed order: no atomics.
+#include <new>
+
 #include "launch.h"
 #include "stripe_cuda.h"
-#include "weight_grad_fma.cuh"
-#include "weight_grad_mma.cuh"
+#include "weight_grad_block.cuh"
 
 namespace sw::cuda {
 namespace {
 
-constexpr int threads_per_block = 32 * gradient_warps, along_per_block = 64;
-constexpr int lines_of_x = lines_per_unit + across_per_block - 1;
-
-struct Part {
-    Stripe stripe;
-    DeviceView grad;
-    void* target;            // the gradient of the stripe's taps
-    int first_tap, taps;     // of a channel's taps of all parts
-    int across_groups, along_groups, tiles, cells;  // a cell is a group of taps and a tile along the stripe
-    int slots;               // partial sums of each tap
-    int units_per_image, x_zeros;
-    PlaneShape x_shape, grad_shape;
-};
-
-struct Job {
-    Extent extent;
-    DeviceView x;
-    Part parts[3];
-    float* workspace;  // [slot, channel, tap]
-    int all_taps, plane_bits, channel_groups, units_per_chunk;
-    int64_t cells, units_per_split;
-    int stage_words;
-    uint32_t keep;
-};
-
-// What one block sums up: a group of taps over a tile along the stripe, for some of the units.
 template <typename Engine>
-struct Cell {
-    int part, tile, first_across, first_along;
-    int grad_begin, grad_count;        // along the stripe
-    int x_reach, x_begin, x_count;     // tap 0 of the first pixel reads x_reach, which may lie outside of the map
-    int64_t split, first_unit, last_unit;
-
-    __device__ Cell(const Job& job, int64_t index) {
-        int cell = static_cast<int>(index % job.cells);  // parts side by side: they read the same x
-        for (part = 0; cell >= job.parts[part].cells; ++part) cell -= job.parts[part].cells;
-        const Part& p = job.parts[part];
-        const int group = cell / p.tiles, length = p.stripe.vertical ? job.extent.height : job.extent.width;
-        tile = cell % p.tiles;
-        first_across = group % p.across_groups * across_per_block;
-        first_along = group / p.across_groups * Engine::taps;
-        grad_begin = tile * along_per_block;
-        grad_count = round_up(min(along_per_block, length - grad_begin), Engine::block);
-        // Of x, the blocks that reach into the map.
-        x_reach = grad_begin - p.stripe.anchor + first_along;
-        x_begin = x_reach + round_down(max(0, -x_reach), Engine::block);
-        const int x_end = x_reach + min(grad_count + round_up(along_taps(p) - 1, Engine::block),
-                                        round_up(length - x_reach, Engine::block));
-        x_count = max(0, x_end - x_begin);
-        split = index / job.cells;
-        first_unit = split * job.units_per_split;
-        last_unit = min(int64_t{job.extent.batch} * p.units_per_image, first_unit + job.units_per_split);
-    }
-
-    __device__ int along_taps(const Part& p) const { return min(Engine::taps, p.stripe.length - first_along); }
-
-    __device__ Chunk chunk(const Job& job) const {
-        const Part& p = job.parts[part];
-        const bool vertical = p.stripe.vertical;
-        Chunk c{};
-        c.x_plane = p.x_shape.size;
-        c.x_along = vertical ? p.x_shape.stride : 1;
-        c.x_across = vertical ? 1 : p.x_shape.stride;
-        c.grad_plane = p.grad_shape.size;
-        c.grad_along = vertical ? p.grad_shape.stride : 1;
-        c.grad_across = vertical ? 1 : p.grad_shape.stride;
-        c.units = job.units_per_chunk;
-        c.plane_bits = job.plane_bits;
-        c.across_taps = min(across_per_block, p.stripe.thickness - first_across);
-        c.along_taps = along_taps(p);
-        c.x_start = x_reach - x_begin;
-        c.x_count = x_count;
-        c.x_zeros = p.x_zeros;
-        c.grad_count = grad_count;
-        c.keep = job.keep;
-        return c;
-    }
-
-    // Where a unit starts, so many pixels across its first line and along the map; nowhere if it is not of this block.
-    __device__ Tile origin(const Job& job, int64_t unit, int across, int along) const {
-        const Part& p = job.parts[part];
-        if (unit >= last_unit) return {job.extent.batch, 0, 0};
-        const int image = static_cast<int>(unit / p.units_per_image);
-        const int line = static_cast<int>(unit % p.units_per_image) * lines_per_unit + across;
-        return p.stripe.vertical ? Tile{image, along, line} : Tile{image, line, along};
-    }
-};
-
-template <typename Engine>
-__global__ void __launch_bounds__(threads_per_block) correlate(const __grid_constant__ Job job) {
-    using T = typename Engine::Scalar;
-    const int channel = static_cast<int>(blockIdx.x % job.channel_groups) * (channels_per_word<T> << job.plane_bits);
-    const Cell<Engine> cell(job, blockIdx.x / job.channel_groups);
-    const Part& part = job.parts[cell.part];
-    const Stripe& s = part.stripe;
-    const int units = job.units_per_chunk, x_words = (units << job.plane_bits) * part.x_shape.size;
-    uint32_t* scratch = shared_memory() + 2 * job.stage_words;
-
-    const auto fetch = [&](int64_t unit, int stage) {
-        uint32_t* x = shared_memory() + stage * job.stage_words;
-        load_tiles<T>(x, part.x_shape, job.plane_bits, job.x, job.extent, channel, units,
-                      s.vertical ? cell.x_count : lines_of_x, s.vertical ? lines_of_x : cell.x_count,
-                      [&](int i) { return cell.origin(job, unit + i, cell.first_across - s.centre, cell.x_begin); });
-        load_tiles<T>(x + x_words, part.grad_shape, job.plane_bits, part.grad, job.extent, channel, units,
-                      s.vertical ? cell.grad_count : lines_per_unit, s.vertical ? lines_per_unit : cell.grad_count,
-                      [&](int i) { return cell.origin(job, unit + i, 0, cell.grad_begin); });
-        copy_async_commit();
+__global__ void __launch_bounds__(32 * Engine::warps, Engine::least_blocks) correlate(const __grid_constant__ Job job) {
+    // What all threads agree on is in shared memory, for registers are short.
+    struct Agreed {
+        Cell<Engine> cell;
+        Chunk chunk;
     };
-
-    for (int i = threadIdx.x; i < 2 * job.stage_words; i += blockDim.x) shared_memory()[i] = 0;  // for x_zeros
-    __syncthreads();
-    Engine engine;
-    engine.start(scratch);
-    Chunk chunk = cell.chunk(job);
-    if (cell.first_unit < cell.last_unit) fetch(cell.first_unit, 0);
-    int stage = 0;
-    for (int64_t unit = cell.first_unit; unit < cell.last_unit; unit += units, stage ^= 1) {
-        if (unit + units < cell.last_unit) {
-            fetch(unit + units, stage ^ 1);
-            copy_async_wait<1>();
-        } else {
-            copy_async_wait<0>();
-        }
-        __syncthreads();
-        chunk.x = shared_memory() + stage * job.stage_words;
-        chunk.grad = chunk.x + x_words;
-        engine.accumulate(chunk, scratch);
-        __syncthreads();
+    static_assert(sizeof(Agreed) <= 4 * first_stage);
+    auto* const agreed = reinterpret_cast<Agreed*>(shared_memory());
+    uint32_t* const stages = shared_memory() + first_stage;
+    uint32_t* const scratch = Engine::scratch_stays ? stages + 2 * job.stage_words : stages;
+    if (threadIdx.x == 0) {
+        new (&agreed->cell) Cell<Engine>(job, blockIdx.x);
+        agreed->chunk = agreed->cell.chunk();
     }
-    __syncthreads();  // without a unit, `scratch` still needs it
+    for (int i = threadIdx.x; i < 2 * job.stage_words; i += blockDim.x) stages[i] = 0;  // between the lines of x
+    __syncthreads();
+    const Cell<Engine>& cell = agreed->cell;
+    Engine engine;
+    engine.start(agreed->chunk, scratch);
+    uint32_t* stage = stages;
+    Position next = cell.begin();
+    bool arrives = next.left > 0;
+    if (arrives) cell.fetch(stage, next);
+    while (arrives) {
+        copy_async_wait<0>();
+        __syncthreads();  // and nobody reads the other stage any more
+        uint32_t* const other = stages + (stage == stages ? job.stage_words : 0);
+        arrives = next.left > 0;
+        if (arrives) cell.fetch(other, next);
+        if constexpr (Engine::oriented) {
+            cell.settle(stage);
+            __syncthreads();
+        }
+        engine.accumulate(agreed->chunk, cell.operands(stage), scratch);
+        stage = other;
+    }
+    __syncthreads();
 
-    const int64_t slot = cell.split * part.tiles + cell.tile;
-    engine.finish(chunk, scratch, [&](int plane, int word_channel, int a, int m, float value) {
-        const int c = channel + plane * channels_per_word<T> + word_channel;
-        const int tap = part.first_tap + (cell.first_across + a) * s.across_stride +
-                        (cell.first_along + m) * s.along_stride;
-        if (c < job.extent.channels) job.workspace[(slot * job.extent.channels + c) * job.all_taps + tap] = value;
+    const int64_t slot = cell.split * cell.part.tiles + cell.tile;
+    engine.finish(agreed->chunk, scratch, [&](bool of_square, int channel_of_block, int a, int m, float value) {
+        const Part& part = of_square ? job.parts[2] : cell.part;
+        const int channel = cell.channel + channel_of_block;
+        const int tap = part.first_tap + (cell.first_across + a) * part.stripe.across_stride +
+                        (cell.first_along + m) * part.stripe.along_stride;
+        if (channel < job.extent.channels)
+            job.workspace[(slot * job.extent.channels + channel) * job.all_taps + tap] = value;
     });
 }
 
@@ -177,36 +89,47 @@ size_t arrange(Job& job, int plane_bits, int units) {
     const int channels = channels_per_word<typename Engine::Scalar> << plane_bits;
     job.channel_groups = (job.extent.channels + channels - 1) / channels;
     job.stage_words = 0;
-    for (Part& part : job.parts) {
-        const bool vertical = part.stripe.vertical;
-        const int length = vertical ? job.extent.height : job.extent.width;
+    for (int i = 0; i < (job.square_rides ? 2 : 3); ++i) {
+        Part& part = job.parts[i];
+        const bool rider = i == 0 && job.square_rides, turned = !Engine::oriented && part.stripe.vertical;
+        const int length = part.stripe.vertical ? job.extent.height : job.extent.width;
         const int grad_count = round_up(std::min(along_per_block, length), Engine::block);
-        const int x_count = std::min(round_up(length + Engine::block - 1, Engine::block),
-                                     grad_count + round_up(Engine::taps - 1, Engine::block));
-        const auto shape = [&](int along, int across) {
-            const int stride = odd_stride(vertical ? across : along, Engine::stride_step);
-            return PlaneShape{
-                stride, Engine::plane_size((vertical ? along : across) * stride, vertical ? 1 : stride, plane_bits)};
+        const auto shape = [&](int along, int lines) {
+            const int stride = odd_stride(turned ? lines : along, Engine::stride_step);
+            return PlaneShape{stride, Engine::plane_size((turned ? along : lines) * stride, turned ? 1 : stride, plane_bits)};
         };
-        part.x_zeros = x_count;
-        part.x_shape = shape(x_count + Engine::block, lines_of_x);
+        part.lines_of_x = lines_per_unit + across_per_block - 1;
+        int x_count = 0;
+        for (int group = 0; group < part.along_groups; ++group) {
+            const int reach = Engine::start(group * Engine::taps - part.stripe.anchor, rider);
+            x_count = std::max(x_count, length + (-reach & (Engine::block - 1)));
+        }
+        x_count = std::min(round_up(x_count, Engine::block), Engine::needed(grad_count, std::min(Engine::taps, part.stripe.length)));
+        if (Engine::oriented) {
+            if (in_blocks(job.x, part.stripe.vertical)) part.lines_of_x = round_up(part.lines_of_x + 1, 8);
+            x_count += zeros_in_front<Engine> + 4;
+        }
+        part.x_shape = shape(x_count, part.lines_of_x);
         part.grad_shape = shape(grad_count, lines_per_unit);
-        job.stage_words =
-            std::max(job.stage_words, (units << plane_bits) * (part.x_shape.size + part.grad_shape.size));
+        job.stage_words = std::max(
+            job.stage_words, (units << plane_bits) * (part.x_shape.size + (rider ? 2 : 1) * part.grad_shape.size));
     }
-    return 4 * (2 * size_t(job.stage_words) + Engine::scratch_words);
+    const size_t stages = 2 * size_t(job.stage_words), scratch = Engine::scratch_words;
+    return 4 * (first_stage + (Engine::scratch_stays ? stages + scratch : std::max(stages, scratch)));
 }
 
 template <typename Engine>
-Job make_job(const StripeProblem& p, const Stripes& grads) {
+Job make_job(const StripeProblem& p, const MapView& x, const MapView* const (&maps)[3], const Stripes& grads) {
+    using T = typename Engine::Scalar;
     Job job{};
     job.extent = extent(p);
-    job.keep = 0x3210;
+    job.x = device_view<T>(x, job.extent);
     void* targets[] = {grads.horizontal, grads.vertical, grads.square};
     const Direction directions[] = {Direction::horizontal, Direction::vertical, Direction::square};
     for (int i = 0; i < 3; ++i) {
         Part& part = job.parts[i];
         const Stripe s = part.stripe = stripe(p, grads, directions[i]);
+        part.grad = device_view<T>(*maps[i], job.extent);
         part.target = targets[i];
         part.first_tap = job.all_taps;
         part.taps = s.length * s.thickness;
@@ -218,8 +141,10 @@ Job make_job(const StripeProblem& p, const Stripes& grads) {
         part.tiles = (length + along_per_block - 1) / along_per_block;
         part.cells = part.across_groups * part.along_groups * part.tiles;
         part.units_per_image = (lines + lines_per_unit - 1) / lines_per_unit;
-        job.cells += part.cells;
     }
+    job.square_rides = Engine::oriented && job.parts[0].across_groups == 1 && job.parts[0].along_groups == 1;
+    if (job.square_rides) job.parts[2].cells = 0;
+    for (const Part& part : job.parts) job.cells += part.cells;
     return job;
 }
 
@@ -233,14 +158,15 @@ struct Plan {
 };
 
 template <typename Engine>
-Plan plan(const StripeProblem& p, const Stripes& grads, const Limits& limit) {
+Plan plan(const StripeProblem& p, Job job, const Limits& limit) {
     using T = typename Engine::Scalar;
-    Job job = make_job<Engine>(p, grads);
-    const size_t most = limit.shared_bytes;
-    int plane_bits = Engine::most_plane_bits;
-    while (plane_bits > 0 && channels_per_word<T> << (plane_bits - 1) >= job.extent.channels) --plane_bits;
-    while (plane_bits > 0 && arrange<Engine>(job, plane_bits, Engine::unit_step) > most) --plane_bits;
-    int units = Engine::unit_step;
+    int widest = Engine::most_plane_bits;
+    while (widest > 0 && channels_per_word<T> << (widest - 1) >= job.extent.channels) --widest;
+    // Blocks that share a multiprocessor, if they can without reading less of a sector at a time.
+    size_t most = (size_t(limit.shared_bytes) + 1024) / Engine::blocks_wanted - 1024;  // each costs 1 KB besides
+    if (arrange<Engine>(job, widest, Engine::unit_step) > most) most = limit.shared_bytes;
+    int plane_bits = widest, units = Engine::unit_step;
+    while (plane_bits > 0 && arrange<Engine>(job, plane_bits, units) > most) --plane_bits;
     while (units < 8 && arrange<Engine>(job, plane_bits, 2 * units) <= most) units *= 2;
     const size_t bytes = arrange<Engine>(job, plane_bits, units);
     if (bytes > most) too_large(p);
@@ -249,10 +175,10 @@ Plan plan(const StripeProblem& p, const Stripes& grads, const Limits& limit) {
     for (const Part& part : job.parts)
         most_units = std::max(most_units, int64_t{job.extent.batch} * part.units_per_image);
     const int64_t chunks = (most_units + units - 1) / units;
-    const int64_t wanted = std::max<int64_t>(1, 3 * limit.multiprocessors / (job.cells * job.channel_groups));
+    const int64_t wanted = std::max<int64_t>(1, 4 * limit.multiprocessors / (job.cells * job.channel_groups));
     const int64_t chunks_per_split = (chunks + wanted - 1) / wanted;
-    job.units_per_split = chunks_per_split * units;
-    const int64_t splits = (chunks + chunks_per_split - 1) / chunks_per_split;
+    job.units_per_split = std::min<int64_t>(chunks_per_split, 1 << 24) * units;
+    const int64_t splits = (most_units + job.units_per_split - 1) / job.units_per_split;
     int64_t slots = 0;
     for (Part& part : job.parts) {
         part.slots = static_cast<int>(splits * part.tiles);
@@ -262,16 +188,13 @@ Plan plan(const StripeProblem& p, const Stripes& grads, const Limits& limit) {
 }
 
 template <typename Engine>
-void run(Plan plan, const MapView& x, const MapView* const (&grads)[3], void* workspace, const Limits& limit, int device,
-         cudaStream_t stream) {
+void run(Plan plan, void* workspace, const Limits& limit, int device, cudaStream_t stream) {
     using T = typename Engine::Scalar;
     Job& job = plan.job;
-    job.x = device_view<T>(x, job.extent);
-    for (int i = 0; i < 3; ++i) job.parts[i].grad = device_view<T>(*grads[i], job.extent);
     job.workspace = static_cast<float*>(workspace);
     require_blocks(plan.blocks);
     check(allow_shared_memory<correlate<Engine>>(device, limit.shared_bytes), "stripe weight gradient");
-    check(launch<correlate<Engine>>(plan.blocks, threads_per_block, plan.shared_bytes, stream, job),
+    check(launch<correlate<Engine>>(plan.blocks, 32 * Engine::warps, plan.shared_bytes, stream, job),
           "stripe weight gradient");
     check(launch<add_partial_sums<T>>((sums(job) + 255) / 256, 256, 0, stream, job), "stripe weight gradient");
 }
@@ -295,11 +218,14 @@ void with_engine(const StripeProblem& p, const F& f) {
 
 }  // namespace
 
-int64_t weight_grad_workspace(const StripeProblem& p, int device) {
+int64_t weight_grad_workspace(const StripeProblem& p, const MapView& x, int device) {
     if (empty(p)) return 0;
     require_32_bits(p);
     int64_t bytes = 0;
-    with_engine(p, [&](auto engine) { bytes = plan<decltype(engine)>(p, {}, limits(device)).workspace_bytes; });
+    with_engine(p, [&](auto engine) {
+        using Engine = decltype(engine);
+        bytes = plan<Engine>(p, make_job<Engine>(p, x, {&x, &x, &x}, {}), limits(device)).workspace_bytes;
+    });
     return bytes;
 }
 
@@ -321,7 +247,8 @@ void stripe_weight_grad(const StripeProblem& p, const MapView& x, const MapView&
     with_engine(p, [&](auto engine) {
         using Engine = decltype(engine);
         const Limits limit = limits(device);
-        run<Engine>(plan<Engine>(p, grads, limit), x, {&grad_h, &grad_v, &grad_s}, workspace, limit, device, stream);
+        const Job job = make_job<Engine>(p, x, {&grad_h, &grad_v, &grad_s}, grads);
+        run<Engine>(plan<Engine>(p, job, limit), workspace, limit, device, stream);
     });
 }
 

@@ -9,9 +9,15 @@ namespace sw::cuda {
 
 struct FmaGradient {
     using Scalar = float;
+    static constexpr bool oriented = false;
+    static constexpr int warps = 12, least_blocks = 1, blocks_wanted = 1;  // per multiprocessor
     static constexpr int taps = 64, unit_step = 4, stride_step = 1, block = 1;
     static constexpr int most_plane_bits = 3, group = 16;
     static constexpr int scratch_words = across_per_block * taps << most_plane_bits;
+    static constexpr bool scratch_stays = true;
+
+    __host__ __device__ static int start(int reach, bool) { return reach; }
+    __host__ __device__ static int needed(int grad_count, int along_taps) { return grad_count + along_taps - 1; }
 
     // Lines of neighbouring units should lie in different banks, as those of one unit do.
     static int plane_size(int words, int across, int plane_bits) {
@@ -19,19 +25,20 @@ struct FmaGradient {
         return words;
     }
 
-    __device__ void start(uint32_t* scratch) {
+    __device__ void start(const Chunk&, uint32_t* scratch) {
         for (int i = threadIdx.x; i < scratch_words; i += blockDim.x) scratch[i] = 0;
     }
 
-    __device__ void accumulate(const Chunk& c, uint32_t* scratch) {
+    __device__ void accumulate(const Chunk& agreed, const Stage& stage, uint32_t* scratch) {
+        const Chunk c = agreed;  // which the sums in shared memory cannot change
         const int lane = threadIdx.x % 32, unit = lane / lines_per_unit, line = lane % lines_per_unit;
-        for (int task = warp_index(); task < c.across_taps << c.plane_bits; task += gradient_warps) {
+        for (int task = warp_index(); task < c.across_taps << c.plane_bits; task += warps) {
             const int plane = task & ((1 << c.plane_bits) - 1), a = task >> c.plane_bits;
             for (int first = 0; first < c.units; first += unit_step) {
                 const int number = ((first + unit) << c.plane_bits) + plane;
-                const auto* x = reinterpret_cast<const float*>(c.x) + number * c.x_plane + (line + a) * c.x_across;
+                const auto* x = reinterpret_cast<const float*>(stage.x) + number * c.x_plane + (line + a) * c.x_across;
                 const auto* grad =
-                    reinterpret_cast<const float*>(c.grad) + number * c.grad_plane + line * c.grad_across;
+                    reinterpret_cast<const float*>(stage.grad) + number * c.grad_plane + line * c.grad_across;
                 auto* target = reinterpret_cast<float*>(scratch) + task * taps;
                 for (int m = 0; m < c.along_taps; m += group) {
                     const float sum = correlate(c, x, grad, c.x_start + m);
@@ -74,7 +81,7 @@ struct FmaGradient {
         for (int e = threadIdx.x; e < (c.across_taps << c.plane_bits) * taps; e += blockDim.x) {
             const int m = e % taps, task = e / taps;
             if (m < c.along_taps)
-                emit(task & ((1 << c.plane_bits) - 1), 0, task >> c.plane_bits, m, reinterpret_cast<float*>(scratch)[e]);
+                emit(false, task & ((1 << c.plane_bits) - 1), task >> c.plane_bits, m, reinterpret_cast<float*>(scratch)[e]);
         }
     }
 };

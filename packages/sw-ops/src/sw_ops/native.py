@@ -102,7 +102,7 @@ def _run(function: str, x: Tensor, horizontal: Tensor, anchor: int, exact: bool,
         index = x.device.index
         if function == "stripe_weight_grad":
             # From torch's allocator, on the current stream: free again as soon as this stream is done with it.
-            size = _C.cuda.weight_grad_workspace(problem, index)
+            size = _C.cuda.weight_grad_workspace(problem, arguments[0], index)
             workspace = torch.empty(size, dtype=torch.uint8, device=x.device)
             arguments = (*arguments, workspace.data_ptr())
         getattr(_C.cuda, function)(problem, *arguments, index, torch.cuda.current_stream().cuda_stream)

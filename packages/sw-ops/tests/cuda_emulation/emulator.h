@@ -42,7 +42,7 @@ inline Device device;
 struct Launch {
     int64_t blocks, threads, shared_bytes;
 };
-inline Launch launched;  // the last one
+inline Launch launched;  // with the most shared memory, of one function
 
 struct Copy {
     uint32_t* shared;
@@ -205,14 +205,36 @@ using SharedAddress = uintptr_t;
 
 inline SharedAddress shared_address(const uint32_t* word) { return reinterpret_cast<uintptr_t>(word); }
 
-inline void forget(uint32_t&) {}
+inline uint32_t ballot(bool bit) {
+    uint32_t result;
+    emulator::thread().operands[0] = &bit;
+    emulator::thread().operands[1] = &result;
+    emulator::Block::current->together([](emulator::Thread* warp) {
+        uint32_t word = 0;
+        for (int lane = 0; lane < 32; ++lane)
+            word |= static_cast<uint32_t>(*static_cast<const bool*>(warp[lane].operands[0])) << lane;
+        for (int lane = 0; lane < 32; ++lane)
+            *static_cast<uint32_t*>(const_cast<void*>(warp[lane].operands[1])) = word;
+    });
+    return result;
+}
 
-inline uint32_t load_word(SharedAddress address) { return *reinterpret_cast<const uint32_t*>(address); }
+inline void require_shared(SharedAddress address, size_t bytes) {
+    const SharedAddress begin = shared_address(shared_memory());
+    const size_t size = 4 * emulator::Block::current->shared.size();
+    if (address < begin || address + bytes > begin + size) emulator::fail("a read outside of shared memory");
+}
+
+inline uint32_t load_word(SharedAddress address) {
+    require_shared(address, 4);
+    return *reinterpret_cast<const uint32_t*>(address);
+}
 
 // give(result of a lane, that lane, addresses of the 32 rows)
 template <typename Give>
 void read_matrices(uint32_t (&words)[4], SharedAddress row, Give give) {
     if (row % 16) emulator::fail("a matrix at a misaligned address");
+    require_shared(row, 16);
     emulator::thread().operands[0] = reinterpret_cast<const void*>(row);
     emulator::thread().operands[1] = words;
     emulator::Block::current->together([&](emulator::Thread* warp) {
@@ -238,7 +260,7 @@ inline void load_matrices_transposed(uint32_t (&words)[4], SharedAddress row) {
     });
 }
 
-template <typename T>
+template <int Depth = 16, typename T>
 void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], T) {
     emulator::thread().operands[0] = d;
     emulator::thread().operands[1] = a;
@@ -260,7 +282,7 @@ void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], T) {
         for (int lane = 0; lane < 32; ++lane) {
             auto* sums = static_cast<float*>(const_cast<void*>(warp[lane].operands[0]));
             for (int i = 0; i < 4; ++i)
-                for (int k = 0; k < 16; ++k)
+                for (int k = 0; k < Depth; ++k)
                     sums[i] += left[lane / 4 + i / 2 * 8][k] * right[k][lane % 4 * 2 + i % 2];
         }
     });
@@ -280,7 +302,8 @@ template <auto Kernel, typename Job>
 cudaError_t launch(int64_t blocks, int threads, size_t shared_bytes, cudaStream_t, const Job& job) {
     if (shared_bytes > static_cast<size_t>(allowed_shared_bytes<Kernel>)) return cudaErrorInvalidValue;
     if (emulator::device.selected < 0) emulator::fail("a launch before the caller's device was selected");
-    emulator::launched = {blocks, threads, static_cast<int64_t>(shared_bytes)};
+    if (static_cast<int64_t>(shared_bytes) >= emulator::launched.shared_bytes)
+        emulator::launched = {blocks, threads, static_cast<int64_t>(shared_bytes)};
     for (int block : emulator::ordered(static_cast<int>(blocks)))
         emulator::Block(threads, shared_bytes, block, [&] { Kernel(job); }).run(emulator::ordered(threads));
     return cudaSuccess;

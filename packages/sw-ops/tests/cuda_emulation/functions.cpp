@@ -13,6 +13,7 @@ cudaError_t attributes_error = cudaSuccess;
 
 template <typename Function>
 const char* error_of(Function function) {
+    emulator::launched = {};
     try {
         function();
         return nullptr;
@@ -35,7 +36,7 @@ void emulate(int shared_bytes, int multiprocessors, unsigned order) {
 }
 
 // blocks, threads and bytes of shared memory
-void last_launch(int64_t* numbers) {
+void launch_of_last_function(int64_t* numbers) {
     std::memcpy(numbers, &emulator::launched, sizeof emulator::launched);
 }
 
@@ -56,7 +57,7 @@ const char* weight_grad(const StripeProblem* p, const MapView* x, const MapView*
                         const Stripes* k) {
     return error_of([&] {
         // Of just the size that was asked for, so that a sanitizer or the allocator notices a byte more; NaN at first.
-        const int64_t bytes = sw::cuda::weight_grad_workspace(*p, caller);
+        const int64_t bytes = sw::cuda::weight_grad_workspace(*p, *x, caller);
         const std::unique_ptr<char[]> workspace(new char[bytes]);
         std::memset(workspace.get(), 0xff, bytes);
         sw::cuda::stripe_weight_grad(*p, *x, *h, *v, *s, *k, workspace.get(), caller, nullptr);

@@ -1,0 +1,183 @@
+// The work of stripe_weight_grad, and what one block of threads loads for its share.
+#pragma once
+#include "weight_grad_fma.cuh"
+#include "weight_grad_mma.cuh"
+
+namespace sw::cuda {
+namespace {
+
+constexpr int along_per_block = 64, first_stage = 64;  // words from the beginning of shared memory
+
+struct Part {
+    Stripe stripe;
+    DeviceView grad;
+    void* target;            // the gradient of the stripe's taps
+    int first_tap, taps;     // of a channel's taps of all parts
+    int across_groups, along_groups, tiles, cells;  // a cell is a group of taps and a tile along the stripe
+    int slots;               // partial sums of each tap
+    int units_per_image;
+    int lines_of_x;          // of a unit
+    PlaneShape x_shape, grad_shape;
+};
+
+struct Job {
+    Extent extent;
+    DeviceView x;
+    Part parts[3];
+    bool square_rides;  // part 2 is worked on with part 0
+    float* workspace;   // [slot, channel, tap]
+    int all_taps, plane_bits, channel_groups, units_per_chunk;
+    int64_t cells, units_per_split;
+    int stage_words;
+};
+
+// The units of a block that are not fetched yet, and where the next one lies: in an image, so many on.
+struct Position {
+    int left, image, index;
+};
+
+// The lines of an oriented window of x begin with so many zeros, and end with at least 4 before the next begins.
+template <typename Engine>
+constexpr int zeros_in_front = Engine::oriented ? 8 : 0;
+
+// What one block sums up: a group of taps over a tile along the stripe, for some of the units.
+template <typename Engine>
+struct Cell {
+    const Job& job;
+    int channel;  // the first
+    int number;   // of the part
+    const Part& part;
+    int tile, first_across, first_along;
+    int grad_begin, grad_count;  // along the stripe
+    int reach;                   // where the first pixel of the gradient begins to meet x, maybe outside of the map
+    int x_begin, x_count;
+    int64_t split;
+
+    __device__ Cell(const Job& job, int64_t block)
+        : Cell(job, static_cast<int>(block % job.channel_groups), block / job.channel_groups) {}
+
+    // Parts lie side by side: they read the same x.
+    __device__ static int part_of(const Job& job, int64_t index) {
+        int cell = static_cast<int>(index % job.cells), part = 0;
+        for (; cell >= job.parts[part].cells; ++part) cell -= job.parts[part].cells;
+        return part;
+    }
+
+    __device__ Cell(const Job& job, int group_of_channels, int64_t index)
+        : job(job), channel(group_of_channels * (channels_per_word<typename Engine::Scalar> << job.plane_bits)),
+          number(part_of(job, index)), part(job.parts[number]) {
+        int cell = static_cast<int>(index % job.cells);
+        for (int i = 0; i < number; ++i) cell -= job.parts[i].cells;
+        const int group = cell / part.tiles, length = part.stripe.vertical ? job.extent.height : job.extent.width;
+        tile = cell % part.tiles;
+        first_across = group % part.across_groups * across_per_block;
+        first_along = group / part.across_groups * Engine::taps;
+        grad_begin = tile * along_per_block;
+        grad_count = round_up(min(along_per_block, length - grad_begin), Engine::block);
+        // Of x, the blocks that reach into the map.
+        reach = grad_begin + Engine::start(first_along - part.stripe.anchor, rider());
+        x_begin = reach + round_down(max(0, -reach), Engine::block);
+        const int x_end =
+            reach + min(Engine::needed(grad_count, along_taps()), round_up(length - reach, Engine::block));
+        x_count = max(0, x_end - x_begin);
+        split = index / job.cells;
+    }
+
+    __device__ Position begin() const {
+        const int64_t first = split * job.units_per_split, last = int64_t{job.extent.batch} * part.units_per_image;
+        return {static_cast<int>(max(int64_t{0}, min(last - first, job.units_per_split))),
+                static_cast<int>(first / part.units_per_image), static_cast<int>(first % part.units_per_image)};
+    }
+
+    __device__ bool rider() const { return number == 0 && job.square_rides; }
+    __device__ int along_taps() const { return min(Engine::taps, part.stripe.length - first_along); }
+    __device__ int x_line() const {  // the first of a unit that is needed, among those that are loaded
+        if constexpr (Engine::oriented)
+            return in_blocks(job.x, part.stripe.vertical) ? (first_across - part.stripe.centre) & 1 : 0;
+        return 0;
+    }
+
+    __device__ Chunk chunk() const {
+        const bool turned = !Engine::oriented && part.stripe.vertical;
+        Chunk c{};
+        c.x_plane = part.x_shape.size;
+        c.x_along = turned ? part.x_shape.stride : 1;
+        c.x_across = turned ? 1 : part.x_shape.stride;
+        c.grad_plane = part.grad_shape.size;
+        c.grad_along = turned ? part.grad_shape.stride : 1;
+        c.grad_across = turned ? 1 : part.grad_shape.stride;
+        c.units = job.units_per_chunk;
+        c.plane_bits = job.plane_bits;
+        c.across_taps = min(across_per_block, part.stripe.thickness - first_across);
+        c.along_taps = along_taps();
+        c.x_start = reach - x_begin;
+        c.x_count = x_count;
+        c.slack = grad_begin - part.stripe.anchor + first_along - reach;
+        c.square_rides = rider();
+        c.square_start = c.x_start + round_down(grad_begin - reach, 8);
+        c.square_slack = (grad_begin - reach) % 8 - part.stripe.centre;
+        c.grad_count = grad_count;
+        return c;
+    }
+
+    // Copies the next units into a stage, of x and of the gradients.
+    __device__ void fetch(uint32_t* stage, Position& next) const {
+        load(stage + zeros_in_front<Engine>, part.x_shape, job.x, next, first_across - part.stripe.centre - x_line(),
+             part.lines_of_x, x_begin, x_count);
+        for (int i = 0; i < grads(); ++i)
+            load(stage + x_words() + i * grad_words(), part.grad_shape, i == 0 ? part.grad : job.parts[2].grad, next, 0,
+                 lines_per_unit, grad_begin, grad_count);
+        copy_async_commit();
+        next.left -= job.units_per_chunk;
+        next.index += job.units_per_chunk;
+        for (; next.index >= part.units_per_image; ++next.image) next.index -= part.units_per_image;
+    }
+
+    // Turns what has arrived into what the engine reads.
+    __device__ void settle(uint32_t* stage) const {
+        if constexpr (Engine::oriented) {
+            const bool vertical = part.stripe.vertical;
+            settle_lines(stage + zeros_in_front<Engine>, part.x_shape, job.plane_bits, job.x, vertical,
+                         {job.units_per_chunk, part.lines_of_x, x_count});
+            for (int i = 0; i < grads(); ++i)
+                settle_lines(stage + x_words() + i * grad_words(), part.grad_shape, job.plane_bits,
+                             i == 0 ? part.grad : job.parts[2].grad, vertical,
+                             {job.units_per_chunk, lines_per_unit, grad_count});
+        }
+    }
+
+    __device__ Stage operands(const uint32_t* stage) const {
+        const uint32_t *x = stage + zeros_in_front<Engine>, *grad = stage + x_words();
+        return {Engine::oriented ? x + x_line() * part.x_shape.stride : x, grad, grad + grad_words()};
+    }
+
+private:
+    __device__ int grads() const { return rider() ? 2 : 1; }
+    __device__ int x_words() const { return (job.units_per_chunk << job.plane_bits) * part.x_shape.size; }
+    __device__ int grad_words() const { return (job.units_per_chunk << job.plane_bits) * part.grad_shape.size; }
+
+    __device__ void load(uint32_t* planes, const PlaneShape& shape, const DeviceView& map, const Position& next, int across,
+                         int lines, int along, int count) const {
+        using T = typename Engine::Scalar;
+        // Where a unit starts; nowhere if it is not of this block.
+        const auto origin = [&](int unit) {
+            int i = next.index + unit, of = unit < next.left ? next.image : job.extent.batch;
+            for (; i >= part.units_per_image; ++of) i -= part.units_per_image;
+            return Tile{of, i * lines_per_unit + across, along};
+        };
+        if constexpr (Engine::oriented)
+            load_lines<T>(planes, shape, job.plane_bits, map, job.extent, channel, part.stripe.vertical,
+                          {job.units_per_chunk, lines, count}, origin);
+        else if (part.stripe.vertical)
+            load_tiles<T>(planes, shape, job.plane_bits, map, job.extent, channel, job.units_per_chunk, count, lines,
+                          [&](int unit) {
+                              const Tile from = origin(unit);
+                              return Tile{from.image, from.column, from.row};
+                          });
+        else
+            load_tiles<T>(planes, shape, job.plane_bits, map, job.extent, channel, job.units_per_chunk, lines, count, origin);
+    }
+};
+
+}  // namespace
+}  // namespace sw::cuda

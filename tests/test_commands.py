@@ -81,6 +81,7 @@ NOT_RUN = {
     "python throughout/": "of the published repository",
     "python packages/sw-anomaly/tools/aupro_cost.py": "a measurement of minutes; types are checked",
     "python packages/sw-anomaly/tools/plain_kernels.py": "trains for an hour on data that are not here",
+    "python packages/sw-ops/tools/cuda_figures.py": "compiles for a minute; types are checked",
     "python packages/sw-sparse/tools/cost.py": "a measurement of minutes; types are checked",
     "python packages/sw-sparse/tools/scaling.py": "a measurement of minutes; types are checked",
     "python tools/small_scale.py": "trains for hours",

@@ -27,6 +27,14 @@ def check(file: Path, *options: str) -> tuple[int, dict[str, Any]]:
     return run.returncode, json.loads(file.read_text(), parse_constant=refuse)["parts"]
 
 
+def test_parts_pass_on_the_cpu(tmp_path: Path) -> None:
+    wanted = ["probe", "correctness", "operators", "behavior"]
+    code, parts = check(tmp_path / "gpu.json", *(word for part in wanted for word in ("--only", part)))
+    assert {name: part["passed"] for name, part in parts.items()} == dict.fromkeys(wanted, True)
+    assert code == 0
+
+
+@pytest.mark.slow
 def test_every_part_passes_on_the_cpu(tmp_path: Path) -> None:
     code, parts = check(tmp_path / "gpu.json")
     assert list(parts) == ["probe", "correctness", "operators", "model", "tests", "sanitizer", "behavior"]

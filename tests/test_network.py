@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 
+# For this process and for every Python that it starts.
 GUARD = """
-import socket
+import os, pathlib, socket
 
 def refuse(self, address, *rest):
     if self.family in (socket.AF_INET, socket.AF_INET6):
@@ -18,6 +17,7 @@ def refuse(self, address, *rest):
 
 socket.socket.connect = socket.socket.connect_ex = refuse
 """
+GUARD += f"pathlib.Path('sitecustomize.py').write_text({GUARD!r}); os.environ['PYTHONPATH'] = os.getcwd()\n"
 COMMANDS = [
     "sw-ops doctor",
     "sw-models info shiftwise_pico",
@@ -29,21 +29,16 @@ COMMANDS = [
 ]
 
 
-@pytest.fixture
-def cut_off(tmp_path: Path) -> dict[str, str]:
-    """An environment in which every Python refuses to connect."""
-    (tmp_path / "sitecustomize.py").write_text(GUARD)
-    return {**os.environ, "PYTHONPATH": str(tmp_path)}
-
-
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_connect_to_nothing(command: str, cut_off: dict[str, str], tmp_path: Path) -> None:
-    program = str(Path(sys.executable).with_name(command.split()[0]))
-    run = subprocess.run([program, *command.split()[1:]], cwd=tmp_path, env=cut_off, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
+def test_commands_connect_to_nothing(command: str, tmp_path: Path) -> None:
+    status, printed = warm.run(GUARD + warm.command(command), tmp_path)
+    assert status == 0, printed[-2000:]
 
 
-def test_the_guard_refuses(cut_off: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "other", ["", "import subprocess, sys; subprocess.run([sys.executable, '-c', program]); raise SystemExit"]
+)
+def test_the_guard_refuses(other: str, tmp_path: Path) -> None:
     program = "import socket; socket.create_connection(('127.0.0.1', 9), timeout=1)"
-    run = subprocess.run([sys.executable, "-c", program], env=cut_off, capture_output=True, text=True)
-    assert "RuntimeError: a connection to" in run.stderr
+    _, printed = warm.run(f"{GUARD}\nprogram = {program!r}\n{other}\nexec(program)", tmp_path)
+    assert "RuntimeError: a connection to" in printed

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 from pages import ROOT, programs_in_python
 
 
@@ -14,8 +13,8 @@ from pages import ROOT, programs_in_python
     ("where", "block"), programs_in_python(), ids=lambda value: value if " block " in value else ""
 )
 def test_python_examples_run(where: str, block: str, tmp_path: Path) -> None:
-    run = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, f"{where}:\n{run.stderr}"
+    status, printed = warm.run(block, tmp_path)
+    assert status == 0, f"{where}:\n{printed}"
 
 
 @pytest.mark.parametrize("package", sorted(path.name for path in ROOT.glob("packages/*/")))

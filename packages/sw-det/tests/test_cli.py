@@ -43,7 +43,7 @@ def test_from_training_to_pictures(run: Run, few: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "small"),
     [
-        ("mask_rcnn_nano_shapes", options("train_cfg.max_epochs=1")),
+        pytest.param("mask_rcnn_nano_shapes", options("train_cfg.max_epochs=1"), marks=pytest.mark.slow),
         ("rtmdet_nano", ["--cfg-options", *SMALL_RTMDET, "train_cfg.max_epochs=1"]),
     ],
 )

@@ -97,7 +97,7 @@ def test_line_2_photographs_held_sideways_are_predicted_upright(
     assert (entry["width"], entry["height"]) == (48, 32)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+@pytest.mark.parametrize("suffix", [pytest.param("jpg", marks=pytest.mark.slow), "tif"])
 def test_line_2_and_trained_upright(run: Run, tmp_path: Path, suffix: str) -> None:
     images = [{"id": 7, "file_name": f"a.{suffix}", "width": 48, "height": 32}]
     data = write_coco(tmp_path / "data", annotations(images=images), annotations(images=images))

@@ -18,12 +18,12 @@ for root, name in ((MODELS, "ShiftwiseBackbone"), (DATASETS, "QuietCocoDataset")
 @pytest.mark.parametrize(
     "imports",
     [
-        "import sw_det, mmengine",
-        "import mmengine, sw_det",
         "import sw_det, mmdet.apis",
-        "import sw_det.registration, mmdet.apis",
-        "import sw_det, mmcv",
         "import mmcv, mmdet, sw_det",
+        pytest.param("import sw_det, mmengine", marks=pytest.mark.slow),
+        pytest.param("import mmengine, sw_det", marks=pytest.mark.slow),
+        pytest.param("import sw_det.registration, mmdet.apis", marks=pytest.mark.slow),
+        pytest.param("import sw_det, mmcv", marks=pytest.mark.slow),
     ],
 )
 def test_classes_are_registered_whatever_was_imported_before(imports: str) -> None:

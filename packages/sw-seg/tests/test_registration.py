@@ -18,12 +18,12 @@ for root, name in ((MODELS, "ShiftwiseBackbone"), (DATASETS, "SegFolderDataset")
 @pytest.mark.parametrize(
     "imports",
     [
-        "import sw_seg, mmengine",
-        "import mmengine, sw_seg",
         "import sw_seg, mmseg.apis",
-        "import sw_seg.registration, mmseg.apis",
-        "import sw_seg, mmcv",
         "import mmcv, mmseg, sw_seg",
+        pytest.param("import sw_seg, mmengine", marks=pytest.mark.slow),
+        pytest.param("import mmengine, sw_seg", marks=pytest.mark.slow),
+        pytest.param("import sw_seg.registration, mmseg.apis", marks=pytest.mark.slow),
+        pytest.param("import sw_seg, mmcv", marks=pytest.mark.slow),
     ],
 )
 def test_classes_are_registered_whatever_was_imported_before(imports: str) -> None:

@@ -31,9 +31,10 @@ def test_what_the_operating_system_refuses_is_one_line(run, tiny_root, tmp_path)
     assert (tmp_path / "taken").read_text() == "notes"
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_half_file(run, tiny_root, tmp_path):
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(run, tiny_root, tmp_path, monkeypatch):
     import resource
 
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python would rename half-written files into place
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # the manifest fits, the checkpoint does not
     try:

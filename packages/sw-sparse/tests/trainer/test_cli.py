@@ -56,7 +56,8 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_no_half_written_file(tmp_pat
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
-    command = [sys.executable, "-m", "sw_sparse.trainer.cli", "train", *TINY, "--output", str(tmp_path / "run")]
+    # -B: Python would rename half-written bytecode into the environment.
+    command = [sys.executable, "-B", "-m", "sw_sparse.trainer.cli", "train", *TINY, "--output", str(tmp_path / "run")]
     result = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False)
     assert result.returncode == 2, result.stderr
     assert result.stderr.splitlines()[-1].startswith("sw-sparse: ")

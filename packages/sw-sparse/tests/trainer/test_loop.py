@@ -160,22 +160,23 @@ def killed_and_resumed(context, output, kills, seed, **flags):
                 checkpoint.load_weights(path)  # raises where it is not whole
         for line in (output / "log.jsonl").read_text().splitlines() if (output / "log.jsonl").exists() else ():
             json.loads(line)
-    results = context.SimpleQueue()
-    process = context.Process(target=run_in_child, args=(settings, results))
-    process.start()
-    digest = results.get()
-    process.join()
+    digest = digest_of_child(context, settings)
     assert not list(output.rglob(".*.writing"))
     return digest
 
 
-def check_kills(context, tmp_path, kills, **flags):
+def digest_of_child(context, settings):
     results = context.SimpleQueue()
-    output = tmp_path / "run"
-    process = context.Process(target=run_in_child, args=(recipe(output, **flags), results))
+    process = context.Process(target=run_in_child, args=(settings, results))
     process.start()
-    expected = results.get()
     process.join()
+    assert process.exitcode == 0
+    return results.get()
+
+
+def check_kills(context, tmp_path, kills, **flags):
+    output = tmp_path / "run"
+    expected = digest_of_child(context, recipe(output, **flags))
     output.rename(tmp_path / "uninterrupted")
     assert killed_and_resumed(context, output, kills, seed=kills, **flags) == expected
 

@@ -24,7 +24,7 @@ COMMANDS = [
     "sw-models flops shiftwise_pico --size 32",
     "sw-det flops mask_rcnn_nano --size 64 64",
     "sw-seg flops upernet_nano --size 64 64",
-    "sw-sparse train --epochs 1 --warmup-epochs 0 --batch-size 512",
+    "sw-sparse train --epochs 1 --warmup-epochs 0 --model-args '{dims: [8, 8, 8, 8], depths: [1, 1, 1, 1]}'",
     "sw-anomaly sample drawn",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def command(line: str) -> str:
 import sys
 from importlib.metadata import entry_points
 
-sys.argv = {line.split()!r}
+sys.argv = {shlex.split(line)!r}
 (entry,) = entry_points(group="console_scripts", name=sys.argv[0])
 entry.load()()
 """

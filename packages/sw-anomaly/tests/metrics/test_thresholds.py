@@ -16,7 +16,10 @@ def draw(kind, rng, size):
 
 
 @pytest.mark.parametrize("kind", ["normal", "skewed", "of few values"])
-@pytest.mark.parametrize(("count", "rate"), [(114, 0.02), (200, 0.05), (64, 0.1)])
+@pytest.mark.parametrize(
+    ("count", "rate"),
+    [(64, 0.1), pytest.param(114, 0.02, marks=pytest.mark.slow), pytest.param(200, 0.05, marks=pytest.mark.slow)],
+)
 def test_a_rate_is_kept_on_fresh_images_as_often_as_is_said(kind, count, rate):
     rng = np.random.default_rng(0)
     fresh = draw(kind, rng, 20_000)

@@ -222,6 +222,7 @@ def _operators(device: Device, shape: Map, dtype: torch.dtype, layout: str) -> I
     yield "fused", 2, lambda i: op.stripe_conv2d_fused(sets[i % count][0], horizontal, vertical, bias, anchor)
     yield "input gradient", 4, lambda i: op.stripe_conv2d_input_grad(*sets[i % count][1:], *kernels, anchor)
     yield "weight gradient", 4, lambda i: op.stripe_conv2d_weight_grad(*sets[i % count], kernel[0], kernel[1], anchor)
+    yield "backward", 5, lambda i: op.stripe_conv2d_backward(*sets[i % count][1:], sets[i % count][0], *kernels, anchor)
     yield "dense 13x13", 0, lambda i: conv2d(sets[i % count][0], dense, padding=6, groups=shape[1])
 
 

@@ -91,6 +91,7 @@ void bind_cuda(py::module_ m) {
     m.def("stripe_fused", bound(sw::cuda::stripe_fused));
     m.def("stripe_input_grad", bound(sw::cuda::stripe_input_grad));
     m.def("stripe_weight_grad", bound(sw::cuda::stripe_weight_grad));
+    m.def("stripe_backward", bound(sw::cuda::stripe_backward));
     m.def("weight_grad_workspace", bound(sw::cuda::weight_grad_workspace));
     m.def("usable", bound(sw::cuda::usable));
 }

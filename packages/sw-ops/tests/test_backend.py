@@ -122,7 +122,7 @@ def test_kernels_run_under_the_device_of_their_tensors(cuda: Cuda, monkeypatch: 
         allocated.append((size * dtype.itemsize, device, current[-1]))
         return SimpleNamespace(data_ptr=lambda: 4096)
 
-    names = ("stripe_forward", "stripe_fused", "stripe_input_grad", "stripe_weight_grad")
+    names = ("stripe_forward", "stripe_fused", "stripe_input_grad", "stripe_weight_grad", "stripe_backward")
     for name in names:
         monkeypatch.setattr(cuda, name, kernel(name), raising=False)
     monkeypatch.setattr(cuda, "weight_grad_workspace", kernel("weight_grad_workspace", 100), raising=False)
@@ -136,8 +136,10 @@ def test_kernels_run_under_the_device_of_their_tensors(cuda: Cuda, monkeypatch: 
         *((name, 1, ("maps", 1, 71)) for name in names[:3]),
         ("weight_grad_workspace", 1, ("maps", 1)),  # of x, whose layout counts
         ("stripe_weight_grad", 1, ("maps", 4096, 1, 71)),
+        ("weight_grad_workspace", 1, ("maps", 1)),
+        ("stripe_backward", 1, ("maps", 4096, 1, 71)),
     ]
-    assert allocated == [(100, torch.device("cuda", 1), 1)]  # by PyTorch, whose memory it is, on the current stream
+    assert allocated == 2 * [(100, torch.device("cuda", 1), 1)]  # by PyTorch, whose memory it is, on the current stream
     assert current == [0]
 
 

@@ -50,13 +50,13 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     if nvcc is None:
         pytest.skip("there is no CUDA compiler, whose headers the emulator needs")
     library = tmp_path_factory.mktemp("emulation") / "kernels.so"
-    sources = [NATIVE / "convolve.cu", NATIVE / "weight_grad.cu", EMULATION / "functions.cpp"]
+    sources = [*NATIVE.glob("*.cu"), EMULATION / "functions.cpp"]
     host = "-Xcompiler=-fPIC,-fno-strict-aliasing,-Wno-attributes,-Wno-unknown-pragmas"
     link = ["-shared", "--cudart=none", "-Xlinker=-Bsymbolic"]
     include = [f"-I{NATIVE}", "-include", EMULATION / "emulator.h"]
     subprocess.run([nvcc, "-x", "c++", "-std=c++17", "-O1", host, *link, *include, *sources, "-o", library], check=True)
     functions = ctypes.CDLL(str(library))
-    for name in ("forward", "fused", "input_grad", "weight_grad", "why_not_usable"):
+    for name in ("forward", "fused", "input_grad", "weight_grad", "backward", "why_not_usable"):
         getattr(functions, name).restype = ctypes.c_char_p
     return functions
 
@@ -113,7 +113,7 @@ def check(kernels: ctypes.CDLL, dtype: torch.dtype, sizes: Sizes, stripe: Stripe
     launches = []
     channels = sizes[1]
     generator = torch.Generator().manual_seed(0)
-    layout = iter(layouts * 9)
+    layout = iter(layouts * 10)
 
     def random(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(dtype)
@@ -133,24 +133,27 @@ def check(kernels: ctypes.CDLL, dtype: torch.dtype, sizes: Sizes, stripe: Stripe
     stripes = [random(channels, thickness, length), random(channels, length, thickness)]
     stripes.append(random(channels, thickness, thickness))
     bias = random(channels)
-    outputs = [empty(sizes, next(layout), dtype) for _ in range(5)]
-    memories, (h, v, s, y, grad_x) = [m for m, _ in outputs], [t for _, t in outputs]
-    grads = [torch.full_like(t, float("nan")) for t in stripes]
+    outputs = [empty(sizes, next(layout), dtype) for _ in range(6)]
+    memories, (h, v, s, y, grad_x, grad_x_of_both) = [m for m, _ in outputs], [t for _, t in outputs]
+    grads, grads_of_both = ([torch.full_like(t, float("nan")) for t in stripes] for _ in range(2))
 
     run(kernels.forward, as_map(x), as_stripes(*stripes), as_map(h), as_map(v), as_map(s))
     run(kernels.fused, as_map(x), as_stripes(*stripes[:2], None), address(bias), as_map(y))
     run(kernels.input_grad, *map(as_map, upstream), as_stripes(*stripes), as_map(grad_x))
     run(kernels.weight_grad, as_map(x), *map(as_map, upstream), as_stripes(*grads))
+    arguments = (as_stripes(*stripes), as_map(grad_x_of_both), as_stripes(*grads_of_both))
+    run(kernels.backward, as_map(x), *map(as_map, upstream), *arguments)
 
     want = reference(x, stripes, upstream, anchor)
     size = reference(x.abs(), [t.abs() for t in stripes], [t.abs() for t in upstream], anchor)
-    want.append(want[0] + want[1] + bias.double()[:, None, None])
-    size.append(size[0] + size[1])
-    for got, exact, scale in zip((h, v, s, grad_x, *grads, y), want, size, strict=True):
+    want += [*want[3:], want[0] + want[1] + bias.double()[:, None, None]]
+    size += [*size[3:], size[0] + size[1]]
+    results = (h, v, s, grad_x, *grads, grad_x_of_both, *grads_of_both, y)
+    for got, exact, scale in zip(results, want, size, strict=True):
         allowed = 1.001 * ROUNDING[dtype] * exact.abs() + 3e-6 * scale + 1e-7
         wrong = ~((got.double() - exact).abs() <= allowed)
         assert not wrong.any(), f"{int(wrong.sum())} of {wrong.numel()} are wrong, first at {wrong.nonzero()[0]}"
-    for memory, view in zip(memories, (h, v, s, y, grad_x), strict=True):
+    for memory, view in zip(memories, (h, v, s, y, grad_x, grad_x_of_both), strict=True):
         view.fill_(float("nan"))
         assert memory.isnan().all(), "written outside of the map"
     return launches
@@ -223,7 +226,7 @@ def test_two_blocks_share_a_multiprocessor(kernels: ctypes.CDLL, layout: str) ->
     """Of an H100, with the largest maps that are whole in shared memory, whatever their layout."""
     kernels.emulate(227 * 1024, 1, 0)
     launches = check(kernels, torch.bfloat16, (1, 8, 56, 56), (51, 3, 25), [layout])
-    assert len(launches) == 4
+    assert len(launches) == 5
     for launch in launches:
         assert launch.threads == 256
         assert 2 * (launch.shared_bytes + 1024) <= 228 * 1024

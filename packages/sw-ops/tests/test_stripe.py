@@ -151,6 +151,7 @@ def test_registration_passes_opcheck() -> None:
     torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d_fused, (x, *kernels[:2], bias, 4))
     torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d_input_grad, (*maps, *kernels, 4))
     torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d_weight_grad, (x, *maps, 9, 3, 4))
+    torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d_backward, (*maps, x, *kernels, 4))
 
 
 @pytest.mark.parametrize("memory", ["contiguous", "channels_last"])

@@ -97,7 +97,8 @@ def _readable(name: str) -> str:
     return " ".join(
         {"13__nv_bfloat16": "bf16", "6__half": "f16"}.get(part, part.removeprefix("Li"))
         for part in re.findall(
-            r"convolve(?=I)|correlate(?=I)|add_partial_sums(?=I)|Fma|Mma|13__nv_bfloat16|6__half|Li\d+", name
+            r"convolve(?=I)|backward(?=I)|correlate(?=I)|add_partial_sums(?=I)|Fma|Mma|13__nv_bfloat16|6__half|Li\d+",
+            name,
         )
     )
 

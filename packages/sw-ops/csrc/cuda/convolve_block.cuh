@@ -49,9 +49,9 @@ struct Region {
 template <typename Engine>
 class Block {
 public:
-    __device__ explicit Block(const Job& job) : job_(job) {
+    __device__ Block(const Job& job, unsigned number) : job_(job) {
         const int tile_groups = job.tile_rows * job.tile_columns / job.tiles_per_block;
-        const int group = blockIdx.x % job.channel_groups, rest = blockIdx.x / job.channel_groups;
+        const int group = number % job.channel_groups, rest = number / job.channel_groups;
         const int tile = rest % tile_groups * job.tiles_per_block;
         channel_ = group * (channels_per_word<Scalar> << job.plane_bits);
         first_ = {rest / tile_groups * job.images, tile / job.tile_columns * tile_height(),

@@ -29,7 +29,12 @@ void stripe_input_grad(const StripeProblem&, const MapView& grad_h, const MapVie
 void stripe_weight_grad(const StripeProblem&, const MapView& x, const MapView& grad_h, const MapView& grad_v, const MapView& grad_s,
                         const Stripes& grad_kernels, void* workspace, int device, Stream);
 
-// How many bytes of memory of the device stripe_weight_grad works in.
+// stripe_input_grad and stripe_weight_grad, where possible in one launch that reads the three gradients once.
+void stripe_backward(const StripeProblem&, const MapView& x, const MapView& grad_h, const MapView& grad_v, const MapView& grad_s,
+                     const Stripes& kernels, const MapView& grad_x, const Stripes& grad_kernels, void* workspace, int device,
+                     Stream);
+
+// How many bytes of memory of the device stripe_weight_grad and stripe_backward work in.
 int64_t weight_grad_workspace(const StripeProblem&, const MapView& x, int device);
 
 // Why these functions cannot run on a device, in CUDA's words: the driver is too old, or nothing was compiled for its

@@ -1,5 +1,7 @@
 // The work of stripe_weight_grad, and what one block of threads loads for its share.
 #pragma once
+#include <new>
+
 #include "weight_grad_fma.cuh"
 #include "weight_grad_mma.cuh"
 
@@ -8,7 +10,7 @@ namespace {
 
 constexpr int along_per_block = 64, first_stage = 64;  // words from the beginning of shared memory
 
-struct Part {
+struct GradientPart {
     Stripe stripe;
     DeviceView grad;
     void* target;            // the gradient of the stripe's taps
@@ -20,10 +22,10 @@ struct Part {
     PlaneShape x_shape, grad_shape;
 };
 
-struct Job {
+struct GradientJob {
     Extent extent;
     DeviceView x;
-    Part parts[3];
+    GradientPart parts[3];
     bool square_rides;  // part 2 is worked on with part 0
     float* workspace;   // [slot, channel, tap]
     int all_taps, plane_bits, channel_groups, units_per_chunk;
@@ -43,27 +45,27 @@ constexpr int zeros_in_front = Engine::oriented ? 8 : 0;
 // What one block sums up: a group of taps over a tile along the stripe, for some of the units.
 template <typename Engine>
 struct Cell {
-    const Job& job;
+    const GradientJob& job;
     int channel;  // the first
     int number;   // of the part
-    const Part& part;
+    const GradientPart& part;
     int tile, first_across, first_along;
     int grad_begin, grad_count;  // along the stripe
     int reach;                   // where the first pixel of the gradient begins to meet x, maybe outside of the map
     int x_begin, x_count;
     int64_t split;
 
-    __device__ Cell(const Job& job, int64_t block)
+    __device__ Cell(const GradientJob& job, int64_t block)
         : Cell(job, static_cast<int>(block % job.channel_groups), block / job.channel_groups) {}
 
     // Parts lie side by side: they read the same x.
-    __device__ static int part_of(const Job& job, int64_t index) {
+    __device__ static int part_of(const GradientJob& job, int64_t index) {
         int cell = static_cast<int>(index % job.cells), part = 0;
         for (; cell >= job.parts[part].cells; ++part) cell -= job.parts[part].cells;
         return part;
     }
 
-    __device__ Cell(const Job& job, int group_of_channels, int64_t index)
+    __device__ Cell(const GradientJob& job, int group_of_channels, int64_t index)
         : job(job), channel(group_of_channels * (channels_per_word<typename Engine::Scalar> << job.plane_bits)),
           number(part_of(job, index)), part(job.parts[number]) {
         int cell = static_cast<int>(index % job.cells);
@@ -178,6 +180,57 @@ private:
             load_tiles<T>(planes, shape, job.plane_bits, map, job.extent, channel, job.units_per_chunk, lines, count, origin);
     }
 };
+
+// What a block does, of so many that there are.
+template <typename Engine>
+__device__ void correlate_block(const GradientJob& job, int64_t block) {
+    // What all threads agree on is in shared memory, for registers are short.
+    struct Agreed {
+        Cell<Engine> cell;
+        Chunk chunk;
+    };
+    static_assert(sizeof(Agreed) <= 4 * first_stage);
+    auto* const agreed = reinterpret_cast<Agreed*>(shared_memory());
+    uint32_t* const stages = shared_memory() + first_stage;
+    uint32_t* const scratch = Engine::scratch_stays ? stages + 2 * job.stage_words : stages;
+    if (threadIdx.x == 0) {
+        new (&agreed->cell) Cell<Engine>(job, block);
+        agreed->chunk = agreed->cell.chunk();
+    }
+    for (int i = threadIdx.x; i < 2 * job.stage_words; i += blockDim.x) stages[i] = 0;  // between the lines of x
+    __syncthreads();
+    const Cell<Engine>& cell = agreed->cell;
+    Engine engine;
+    engine.start(agreed->chunk, scratch);
+    uint32_t* stage = stages;
+    Position next = cell.begin();
+    bool arrives = next.left > 0;
+    if (arrives) cell.fetch(stage, next);
+    while (arrives) {
+        copy_async_wait<0>();
+        __syncthreads();  // and nobody reads the other stage any more
+        uint32_t* const other = stages + (stage == stages ? job.stage_words : 0);
+        arrives = next.left > 0;
+        if (arrives) cell.fetch(other, next);
+        if constexpr (Engine::oriented) {
+            cell.settle(stage);
+            __syncthreads();
+        }
+        engine.accumulate(agreed->chunk, cell.operands(stage), scratch);
+        stage = other;
+    }
+    __syncthreads();
+
+    const int64_t slot = cell.split * cell.part.tiles + cell.tile;
+    engine.finish(agreed->chunk, scratch, [&](bool of_square, int channel_of_block, int a, int m, float value) {
+        const GradientPart& part = of_square ? job.parts[2] : cell.part;
+        const int channel = cell.channel + channel_of_block;
+        const int tap = part.first_tap + (cell.first_across + a) * part.stripe.across_stride +
+                        (cell.first_along + m) * part.stripe.along_stride;
+        if (channel < job.extent.channels)
+            job.workspace[(slot * job.extent.channels + channel) * job.all_taps + tap] = value;
+    });
+}
 
 }  // namespace
 }  // namespace sw::cuda

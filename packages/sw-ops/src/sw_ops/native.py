@@ -84,6 +84,32 @@ def weight_grad(
     return grads
 
 
+def backward(
+    grad_h: Tensor,
+    grad_v: Tensor,
+    grad_s: Tensor,
+    x: Tensor,
+    horizontal: Tensor,
+    vertical: Tensor,
+    square: Tensor,
+    anchor: int,
+    exact: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients to ``x`` and to the kernels, for which a GPU reads the upstream maps once."""
+    upstream = (grad_h, grad_v, grad_s)
+    if not x.is_cuda:
+        grad_x = input_grad(*upstream, horizontal, vertical, square, anchor, exact)
+        return (grad_x, *weight_grad(x, *upstream, horizontal.shape[2], horizontal.shape[1], anchor, exact))
+    check_maps(x=x, grad_h=grad_h, grad_v=grad_v, grad_s=grad_s)
+    check_kernels(x, horizontal, vertical, anchor, square=square)
+    contiguous = [t.contiguous() for t in (horizontal, vertical, square)]
+    grad_x, grads = torch.empty_like(grad_h), [torch.empty_like(t) for t in contiguous]
+    maps = [_map(t) for t in (x, *upstream)]
+    arguments = (*maps, _addresses(contiguous), _map(grad_x), _addresses(grads))
+    _run("stripe_backward", x, contiguous[0], anchor, exact, *arguments)
+    return grad_x, grads[0], grads[1], grads[2]
+
+
 def _map(t: Tensor) -> tuple[int, ...]:
     return (t.data_ptr(), *t.stride())
 
@@ -100,7 +126,7 @@ def _run(function: str, x: Tensor, horizontal: Tensor, anchor: int, exact: bool,
         return
     with torch.cuda.device(x.device):
         index = x.device.index
-        if function == "stripe_weight_grad":
+        if function in ("stripe_weight_grad", "stripe_backward"):
             # From torch's allocator, on the current stream: free again as soon as this stream is done with it.
             size = _C.cuda.weight_grad_workspace(problem, arguments[0], index)
             workspace = torch.empty(size, dtype=torch.uint8, device=x.device)

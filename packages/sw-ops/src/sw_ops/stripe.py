@@ -114,7 +114,7 @@ def _served_by_pytorch(x: Tensor) -> bool:
 
 # --- gradients -------------------------------------------------------------------------------------------------------
 # forward(x; K), input_grad(g; K) and weight_grad(x, g) are the three partial derivatives of one trilinear form
-# <g, K * x>; the derivative of each is made of the other two.
+# <g, K * x>; the derivative of each is made of the other two. backward(g; x, K) is the last two at once.
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -124,6 +124,8 @@ def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _backward_forward(ctx: Any, grad_h: Tensor, grad_v: Tensor, grad_s: Tensor) -> tuple[Tensor | None, ...]:
     x, horizontal, vertical, square = ctx.saved_tensors
+    if ctx.needs_input_grad[0] and any(ctx.needs_input_grad[1:4]):
+        return (*_backward(grad_h, grad_v, grad_s, x, horizontal, vertical, square, ctx.anchor, ctx.exact), None, None)
     grad_x = grad_kernels = None
     if ctx.needs_input_grad[0]:
         grad_x = _input_grad(grad_h, grad_v, grad_s, horizontal, vertical, square, ctx.anchor, ctx.exact)
@@ -157,6 +159,20 @@ def _backward_weight_grad(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]
     x, grad_h, grad_v, grad_s = ctx.saved_tensors
     grad_x = _input_grad(grad_h, grad_v, grad_s, *grads, ctx.anchor, ctx.exact)
     return (grad_x, *_forward(x, *grads, ctx.anchor, ctx.exact), None, None, None, None)
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *tensors, ctx.anchor, ctx.exact = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward_backward(ctx: Any, grad: Tensor, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    *upstream, x, horizontal, vertical, square = ctx.saved_tensors
+    through_x = _forward(grad, horizontal, vertical, square, ctx.anchor, ctx.exact)
+    through_kernels = _forward(x, *grads, ctx.anchor, ctx.exact)
+    grad_x = _input_grad(*upstream, *grads, ctx.anchor, ctx.exact)
+    kernels = _weight_grad(grad, *upstream, horizontal.shape[2], horizontal.shape[1], ctx.anchor, ctx.exact)
+    return (*(a + b for a, b in zip(through_x, through_kernels, strict=True)), grad_x, *kernels, None, None)
 
 
 def _save_fused(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -224,6 +240,23 @@ def _fake_weight_grad(
     )
 
 
+def _fake_backward(
+    grad_h: Tensor,
+    grad_v: Tensor,
+    grad_s: Tensor,
+    x: Tensor,
+    horizontal: Tensor,
+    vertical: Tensor,
+    square: Tensor,
+    anchor: int,
+    exact: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    check_maps(x=x, grad_h=grad_h, grad_v=grad_v, grad_s=grad_s)
+    check_kernels(x, horizontal, vertical, anchor, square=square)
+    contiguous = [t.new_empty(t.shape) for t in (horizontal, vertical, square)]
+    return torch.empty_like(grad_h), contiguous[0], contiguous[1], contiguous[2]
+
+
 def _fake_fused(
     x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, exact: bool = False
 ) -> Tensor:
@@ -278,6 +311,7 @@ _input_grad = _operator(
 _weight_grad = _operator(
     "stripe_conv2d_weight_grad", native.weight_grad, _fake_weight_grad, _save_weight_grad, _backward_weight_grad
 )
+_backward = _operator("stripe_conv2d_backward", native.backward, _fake_backward, _save_backward, _backward_backward)
 _fused = _operator("stripe_conv2d_fused", native.fused, _fake_fused, _save_fused, _backward_fused)
 
 
@@ -327,6 +361,11 @@ def _count_input_grad(grad_h: Any, grad_v: Any, grad_s: Any, horizontal: Any, *r
 @register_flop_formula(torch.ops.sw_ops.stripe_conv2d_weight_grad)
 def _count_weight_grad(x: Any, *rest: Any, out_shape: Any = None, **kwargs: Any) -> int:
     return _count_forward(x, out_shape[0])
+
+
+@register_flop_formula(torch.ops.sw_ops.stripe_conv2d_backward)
+def _count_backward(grad_h: Any, grad_v: Any, grad_s: Any, x: Any, horizontal: Any, *rest: Any, **kwargs: Any) -> int:
+    return 2 * _count_forward(x, horizontal)
 
 
 @register_flop_formula(torch.ops.sw_ops.stripe_conv2d_fused)

@@ -23,11 +23,22 @@ const char* error_of(Function function) {
     }
 }
 
-}  // namespace
-
 using sw::MapView;
 using sw::StripeProblem;
 using sw::Stripes;
+
+// f(a workspace of just the size that was asked for, so that the allocator may notice a byte more; NaN at first)
+template <typename Function>
+const char* with_workspace(const StripeProblem& p, const MapView& x, Function f) {
+    return error_of([&] {
+        const int64_t bytes = sw::cuda::weight_grad_workspace(p, x, caller);
+        const std::unique_ptr<char[]> workspace(new char[bytes]);
+        std::memset(workspace.get(), 0xff, bytes);
+        f(workspace.get());
+    });
+}
+
+}  // namespace
 
 extern "C" {
 
@@ -55,12 +66,15 @@ const char* input_grad(const StripeProblem* p, const MapView* h, const MapView* 
 
 const char* weight_grad(const StripeProblem* p, const MapView* x, const MapView* h, const MapView* v, const MapView* s,
                         const Stripes* k) {
-    return error_of([&] {
-        // Of just the size that was asked for, so that a sanitizer or the allocator notices a byte more; NaN at first.
-        const int64_t bytes = sw::cuda::weight_grad_workspace(*p, *x, caller);
-        const std::unique_ptr<char[]> workspace(new char[bytes]);
-        std::memset(workspace.get(), 0xff, bytes);
-        sw::cuda::stripe_weight_grad(*p, *x, *h, *v, *s, *k, workspace.get(), caller, nullptr);
+    return with_workspace(*p, *x, [&](void* workspace) {
+        sw::cuda::stripe_weight_grad(*p, *x, *h, *v, *s, *k, workspace, caller, nullptr);
+    });
+}
+
+const char* backward(const StripeProblem* p, const MapView* x, const MapView* h, const MapView* v, const MapView* s,
+                     const Stripes* k, const MapView* grad_x, const Stripes* grad_k) {
+    return with_workspace(*p, *x, [&](void* workspace) {
+        sw::cuda::stripe_backward(*p, *x, *h, *v, *s, *k, *grad_x, *grad_k, workspace, caller, nullptr);
     });
 }
 

@@ -19,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_default_device(config.getoption("--device"))
+    torch.set_num_threads(max(2, torch.get_num_threads()))  # where a suite is given one, kernels still share their work
 
 
 @pytest.fixture(params=["native", "torch"])

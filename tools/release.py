@@ -12,8 +12,8 @@ For each package, in the order of their dependencies:
   3. ``twine check`` passes
   4. its public interface broke only where the version says so (griffe, against the last tag)
   5. the wheel is installed alone: it imports, its programs start, the first example of its README runs
-  6. what depends on it passes its tests with this wheel
-  7. an SBOM of the environment of step 5, and the checksums to attest
+  6. an SBOM of the environment of step 5, and the checksums to attest
+Then what depends on any of them passes its tests with these wheels.
 """
 
 from __future__ import annotations
@@ -193,21 +193,7 @@ def first_example(release: Release) -> list[str]:
     return ["bash", "-c", shown["command"].splitlines()[0]]
 
 
-# --- 6. What depends on it --------------------------------------------------------------------------------------------
-
-
-def test_dependents(release: Release, dist: Path, folder: Path, *, dry: bool) -> list[str]:
-    """Run the tests of what depends on a package, with wheels only; in a dry run they are imported, not run."""
-    above = [name for name in affected([f"packages/{release.name}/x"], dependencies()) if name != release.name]
-    for name in above:
-        wanted = [name, *workspace.project(name)["dependency-groups"]["dev"]]
-        python = _new_environment(folder / f"tests-{name}", wanted, dist)
-        options = ["--collect-only"] if dry else []
-        _run(python, "-m", "pytest", *options, workspace.ROOT / "packages" / name / "tests")
-    return above
-
-
-# --- 7. What is published beside it -----------------------------------------------------------------------------------
+# --- 6. What is published beside it -----------------------------------------------------------------------------------
 
 
 def write_bill_of_materials(release: Release, dist: Path, python: Path) -> Path:
@@ -227,6 +213,23 @@ def write_checksums(release: Release, dist: Path) -> Path:
     sums = dist / release.name / "SHA256SUMS"
     sums.write_text("".join(lines))
     return sums
+
+
+# --- Then: what depends on it -----------------------------------------------------------------------------------------
+
+
+def test_dependents(names: Sequence[str], dist: Path, *, dry: bool) -> list[str]:
+    """Run the tests of what depends on packages, with wheels only; in a dry run they are imported, not run."""
+    graph = dependencies()
+    above = [name for name in in_order(set(graph), graph) if all_below(name, graph) & set(names)]
+    for name in above:
+        _say(name, "its tests, for it depends on what is released")
+        wanted = [name, *workspace.project(name)["dependency-groups"]["dev"]]
+        with tempfile.TemporaryDirectory() as scratch:
+            python = _new_environment(Path(scratch) / "tests", wanted, dist)
+            options = ["--collect-only"] if dry else []
+            _run(python, "-m", "pytest", *options, workspace.ROOT / "packages" / name / "tests")
+    return above
 
 
 # --- The two commands -------------------------------------------------------------------------------------------------
@@ -260,10 +263,8 @@ def check(names: Sequence[str], dist: Path, *, built: bool, dry: bool) -> list[R
             _say(release.tag, "alone, in an empty environment and folder")
             python = try_alone(release, dist, Path(scratch))
             write_bill_of_materials(release, dist, python)
-        with tempfile.TemporaryDirectory() as scratch:
-            _say(release.tag, "the tests of what depends on it")
-            test_dependents(release, dist, Path(scratch), dry=dry)
-        _say(release.tag, f"ready: {write_checksums(release, dist)}")
+        _say(release.tag, f"complete: {write_checksums(release, dist)}")
+    test_dependents(list(releases), dist, dry=dry)
     return list(releases.values())
 
 

@@ -49,29 +49,46 @@ __device__ void load_pixel_pairs(uint32_t* planes, PlaneShape shape, int plane_b
     });
 }
 
+// Lanes over all pixels of a window, so that many elements are on their way at once whatever the length of its rows; and
+// first over channels, where these lie side by side.
 template <typename Origin>
 __device__ void load_elements(uint32_t* planes, PlaneShape shape, int plane_bits, const DeviceView& map,
                               const Extent& extent, int channel, bool vertical, const Lines& need, Origin origin) {
+    constexpr int batch = 4;
     const int rows = vertical ? need.count : need.lines, columns = vertical ? need.lines : need.count;
-    const int bits = min(5, bits_for(columns)), lane = threadIdx.x % 32;
+    const int inner_bits = map.channels_inner ? plane_bits + 1 : 0, outer_bits = plane_bits + 1 - inner_bits;
+    const uint32_t count = static_cast<uint32_t>(rows * columns) << inner_bits;
+    const uint32_t reciprocal = columns > 1 ? 0xffffffffu / static_cast<uint32_t>(columns) + 1 : 0;  // of a row
     const auto* data = static_cast<const uint16_t*>(map.data);
-    for_each_row(need.windows, rows, [&](int window, int row) {
+    for (int task = warp_index(); task < need.windows << outer_bits; task += static_cast<int>(blockDim.x / 32)) {
+        const int window = task >> outer_bits, first_channel = task & ((1 << outer_bits) - 1);
         const Tile from = origin(window);
-        const int map_row = row + (vertical ? from.column : from.row), first = vertical ? from.row : from.column;
-        const bool inside = from.image < extent.batch && map_row >= 0 && map_row < extent.height;
-        const auto* start = data + from.image * map.batch_stride + map_row * map.row_stride;
-        for (int c = lane >> bits; c < 2 << plane_bits; c += 32 >> bits) {
-            const int width = inside && channel + c < extent.channels ? extent.width : 0;
-            const auto* source = start + (channel + c) * map.channel_stride;
-            uint32_t* plane = planes + ((window << plane_bits) + c / 2) * shape.size + c % 2 * 4;
-#pragma unroll 4
-            for (int column = lane & ((1 << bits) - 1); column < columns; column += 1 << bits) {
-                const int line = vertical ? column : row, along = vertical ? row : column, at = first + column;
-                auto* target = reinterpret_cast<uint16_t*>(plane + line * shape.stride + along / 8 * 8) + along % 8;
-                *target = at >= 0 && at < width ? source[at * map.column_stride] : uint16_t{0};
+        const int first_row = vertical ? from.column : from.row, first_column = vertical ? from.row : from.column;
+        const auto* image = data + from.image * map.batch_stride;
+        for (uint32_t e = threadIdx.x % 32; e < count; e += 32 * batch) {
+            uint16_t values[batch];
+            uint16_t* targets[batch];
+#pragma unroll
+            for (int i = 0; i < batch; ++i) {
+                const uint32_t pixel = (e + 32 * i) >> inner_bits;
+                const int c = first_channel + static_cast<int>((e + 32 * i) & ((1u << inner_bits) - 1));
+                const int row = static_cast<int>(columns > 1 ? uint64_t{pixel} * reciprocal >> 32 : pixel);
+                const int column = static_cast<int>(pixel) - row * columns;
+                const int line = vertical ? column : row, along = vertical ? row : column;
+                targets[i] = reinterpret_cast<uint16_t*>(planes + ((window << plane_bits) + c / 2) * shape.size +
+                                                         line * shape.stride + along / 8 * 8 + c % 2 * 4) + along % 8;
+                const int map_row = first_row + row, map_column = first_column + column;
+                const bool inside = e + 32 * i < count && from.image < extent.batch && channel + c < extent.channels &&
+                                    map_row >= 0 && map_row < extent.height && map_column >= 0 && map_column < extent.width;
+                values[i] = inside ? image[(channel + c) * map.channel_stride + map_row * map.row_stride +
+                                           map_column * map.column_stride]
+                                   : uint16_t{0};
             }
+#pragma unroll
+            for (int i = 0; i < batch; ++i)
+                if (e + 32 * i < count) *targets[i] = values[i];
         }
-    });
+    }
 }
 
 // Loads windows of all planes. All threads of the block take part; the caller commits, waits, synchronizes and settles.

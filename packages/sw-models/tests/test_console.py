@@ -1,6 +1,8 @@
 import errno
 import json
 import signal
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -41,9 +43,44 @@ def test_a_stop_by_a_signal_says_how_to_go_on_and_keeps_the_signals_status(numbe
     assert answer(Interrupted("stopped; go on", number)) == (128 + number, "", "sw-toy: stopped; go on\n")
 
 
-def test_the_first_of_many_processes_speaks_for_all():
-    assert answer(InputError("no"), rank="1") == (2, "", "")
-    assert answer(Interrupted("stopped", signal.SIGTERM), rank="1") == (143, "", "")
+def test_a_process_that_is_not_the_first_says_which_it_is():
+    assert answer(InputError("no"), rank="1") == (2, "", "sw-toy: rank 1: no\n")
+    assert answer(Interrupted("stopped", signal.SIGTERM), rank="1") == (143, "", "sw-toy: rank 1: stopped\n")
+
+
+PROGRAM = """
+import torch.distributed as dist
+from sw_models.console import program
+from sw_models.errors import InputError
+
+app = program("sw-toy", "Toys.")
+
+@app.callback()
+def toys():
+    dist.barrier()  # so that torchrun ends nobody before it speaks
+
+@app.command()
+def refuse(ranks: str):
+    if str(dist.get_rank()) in ranks:
+        raise InputError(f"lr: {ranks}")
+    dist.barrier()
+
+dist.init_process_group("gloo")
+try:
+    app(["refuse", "01"])
+except SystemExit:
+    app(["refuse", "1"])
+"""
+
+
+def test_a_refusal_on_any_of_torchruns_processes_is_heard_once(tmp_path):
+    (tmp_path / "toy.py").write_text(PROGRAM)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*torchrun, tmp_path / "toy.py"], capture_output=True, text=True)
+    assert done.returncode != 0
+    of_both, of_one = (line for line in done.stderr.splitlines() if line.startswith("sw-toy:"))
+    assert of_both in ("sw-toy: lr: 01", "sw-toy: rank 1: lr: 01")
+    assert of_one == "sw-toy: rank 1: lr: 1"
 
 
 def test_faults_of_the_program_keep_their_traceback():

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import typer
@@ -56,8 +57,10 @@ class _OneLineRefusals(TyperGroup):
         sys.exit(2)
 
     def _say(self, message: str) -> None:
-        if is_first_process():
-            typer.echo(f"{self.name}: {' '.join(message.split())}", err=True)
+        line = " ".join(message.split())
+        if _nobody_said(line):
+            speaker = "" if is_first_process() else f"rank {os.environ['RANK']}: "
+            typer.echo(f"{self.name}: {speaker}{line}", err=True)
 
 
 def program(name: str, help: str) -> typer.Typer:
@@ -65,8 +68,8 @@ def program(name: str, help: str) -> typer.Typer:
 
     A command raises :class:`sw_models.errors.InputError` for what its user can mend; that, a wrong option, and what the
     operating system refuses become one line on standard error, and exit status 2. Work that a signal stopped
-    (:class:`sw_models.errors.Interrupted`) ends with one line and the signal's status. Of torchrun's processes the
-    first speaks for all.
+    (:class:`sw_models.errors.Interrupted`) ends with one line and the signal's status. Of torchrun's processes whoever
+    comes first to a line says it, and says its rank if that is not 0.
 
     Args:
         name: as it is typed, such as "sw-models".
@@ -83,8 +86,21 @@ def program(name: str, help: str) -> typer.Typer:
 
 
 def is_first_process() -> bool:
-    """Whether this process speaks for all; torchrun numbers its processes in ``RANK``."""
+    """Whether this process shows what all have; torchrun numbers its processes in ``RANK``."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _nobody_said(line: str) -> bool:
+    """Whether no other process of torchrun's has said the same; none waits, for it ends all of them soon after one."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return True
+    from torch.distributed import TCPStore  # not before there is something to say
+
+    try:
+        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=timedelta(seconds=5))
+        return store.add(f"{os.environ.get('TORCHELASTIC_RESTART_COUNT')} {line}", 1) == 1
+    except RuntimeError:  # torchrun itself is gone
+        return True
 
 
 def print_json(value: Any) -> None:

@@ -117,6 +117,24 @@ def test_whatever_a_damaged_file_leads_to_is_one_clear_error(kind, how, tmp_path
     assert all(line.startswith("checkpoint: ") and "\n" not in line for line in refused)
 
 
+def test_no_changed_byte_gives_other_weights(tmp_path):
+    weights = {"a": torch.arange(8.0), "b": torch.ones(2, dtype=torch.int64)}
+    path = tmp_path / "a.pth"
+    torch.save({"state_dict": weights}, path)
+    sound = path.read_bytes()
+    refused = 0
+    for at in range(len(sound)):
+        path.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+        try:
+            read = read_state_dict(path)
+        except InputError:
+            refused += 1
+        else:
+            assert read.keys() == weights.keys()
+            assert all(torch.equal(read[name], value) for name, value in weights.items())
+    assert refused > sum(value.nbytes for value in weights.values())
+
+
 def test_a_text_file_is_no_checkpoint(tmp_path):
     for text in ("", "e", "epoch: 3\n", "# notes\n" * 100, "{}", "\x80\x02."):
         (tmp_path / "x.pth").write_text(text, encoding="latin-1")

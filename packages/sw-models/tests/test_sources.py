@@ -117,6 +117,25 @@ def test_a_png_with_a_damaged_part_is_refused_and_nothing_printed(tmp_path, capf
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_damaged_photograph_is_read_or_refused_and_nothing_printed(tmp_path, capfd):
+    pytest.importorskip("cv2")
+    generator = np.random.default_rng(0)
+    Image.fromarray(generator.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.jpg")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    refused = 0
+    for _ in range(100):
+        content = bytearray(whole)
+        for at in generator.integers(0, len(whole), 3):
+            content[at] ^= int(generator.integers(1, 256))
+        (tmp_path / "a.jpg").write_bytes(content[: generator.integers(len(whole) // 2, 2 * len(whole))])
+        try:
+            read_image(tmp_path / "a.jpg")
+        except InputError:
+            refused += 1
+    assert 0 < refused < 100
+    assert capfd.readouterr() == ("", "")
+
+
 LEVELS = [20, 90, 160, 230] * 30
 
 

@@ -16,6 +16,7 @@ from sw_models.images import MAX_PIXELS, UNREADABLE, open_image, orientation_of,
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
@@ -111,25 +112,15 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS, any_depth: bool = False
     import cv2
     import numpy as np
 
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if any_depth else 0)
     try:
         with open_image(path, max_pixels) as header:  # which tells of a size that memory may not hold
-            content, orientation = path.read_bytes(), 1
-            if header.format == "PNG":
-                content, exif = png_essence(content)
-                if exif or RAW_EXIF in header.info:  # Pillow would decode all pixels to find no orientation
-                    orientation = orientation_of(header, exif)
-            elif header.format != "TIFF":  # OpenCV turns those whatever it is told, others in some of its versions
-                orientation = orientation_of(header)
-            if any_depth and header.format == "TIFF" and header.mode in ("I", "F"):
-                flags = cv2.IMREAD_UNCHANGED  # of one channel; OpenCV gives no three of them
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+            if header.format in ("JPEG", "MPO"):  # over whose damage OpenCV prints
+                image, orientation = np.asarray(header.convert("RGB")), orientation_of(header)
+            else:
+                image, orientation = _decode(path, header, any_depth)
     except (*UNREADABLE, cv2.error) as error:
         reason = " ".join(str(error).split())  # those of OpenCV have several lines
         raise InputError(f"{path} cannot be read as an image ({reason})") from error
-    if image is None:
-        raise InputError(f"{path} cannot be read as an image: it is damaged or cut short")
-    image = image[..., ::-1] if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
     if orientation > 4:
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -137,6 +128,27 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS, any_depth: bool = False
     if orientation in (2, 3, 6, 7):
         image = image[:, ::-1]
     return np.ascontiguousarray(image)
+
+
+def _decode(path: Path, header: Image.Image, any_depth: bool) -> tuple[NDArray[Any], int]:
+    """Return an image ``[H, W, 3]``, RGB, as OpenCV reads it, and its EXIF orientation."""
+    import cv2
+    import numpy as np
+
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if any_depth else 0)
+    content, orientation = path.read_bytes(), 1
+    if header.format == "PNG":
+        content, exif = png_essence(content)
+        if exif or RAW_EXIF in header.info:  # Pillow would decode all pixels to find no orientation
+            orientation = orientation_of(header, exif)
+    elif header.format != "TIFF":  # OpenCV turns those whatever it is told, others in some of its versions
+        orientation = orientation_of(header)
+    if any_depth and header.format == "TIFF" and header.mode in ("I", "F"):
+        flags = cv2.IMREAD_UNCHANGED  # of one channel; OpenCV gives no three of them
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if image is None:
+        raise ValueError("it is damaged or cut short")
+    return image[..., ::-1] if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2), orientation
 
 
 def _frames(path: Path, max_pixels: int) -> Iterator[NDArray[np.uint8]]:

@@ -65,6 +65,21 @@ def test_a_layer_made_on_a_default_device_has_all_its_tensors_there():
     assert {tensor.device.type for tensor in made.state_dict().values()} == {"meta"}
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_tables_that_stay_behind_on_another_device_are_fetched(layer, fused):
+    """As ``DataParallel`` and accelerate's hooks do, which move parameters and buffers."""
+    like = reparameterize(layer) if fused else layer
+    with FakeTensorMode() as mode:
+        moved = type(like)(16, 51).eval()
+        for part in moved.modules():
+            for name, tensor in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
+                delattr(part, name)
+                setattr(part, name, torch.nn.Parameter(torch.empty(tensor.shape, device="cuda")))
+        for name in like.constants:
+            setattr(moved, name, mode.from_tensor(getattr(like, name)))
+        assert moved(torch.empty(1, 16, 9, 9, device="cuda")).device.type == "cuda"
+
+
 def test_fake_tensors_leave_nothing_behind():
     with FakeTensorMode():
         ShiftwiseConv2d(18, 45)

@@ -75,7 +75,7 @@ def stripes_of_slots(
     """Return :func:`assemble_stripes` of a table's tensors; TorchScript compiles this function."""
     slots = torch.cat([horizontal, vertical, identity.unsqueeze(-1)], dim=2)  # [channels, n_rep, 2n+1]
     every_slot = torch.arange(horizontal.shape[2], device=slots.device, dtype=slots.dtype)
-    return _cut(_placed(weight, (slots.unsqueeze(-1) == every_slot).to(weight.dtype).sum(dim=1)))
+    return _cut(_placed(weight, (slots.unsqueeze(-1) == every_slot).to(weight).sum(dim=1)))  # its dtype and device
 
 
 def assemble_ninefold(weight: Tensor, neighbours: Tensor) -> Tensor:

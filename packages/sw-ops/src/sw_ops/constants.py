@@ -73,3 +73,4 @@ class ConstantTensors(nn.Module):
                 assign = local_metadata.get("assign_to_params_buffers", False)
                 loaded = state_dict[key].detach()
                 setattr(self, name, loaded if assign else loaded.to(present.device, present.dtype, copy=True))
+                self.directly_owned = torch.empty(0, device=getattr(self, name).device)  # which no state has

@@ -352,6 +352,7 @@ def _strided(x: Tensor, stride: int) -> Tensor:
 
 def _channels(x: Tensor, index: Tensor) -> Tensor:
     """Select channels, keeping channels-last memory channels-last (``index_select`` alone would not)."""
+    index = index.to(x.device)  # where tools that spread a model over devices leave constants behind
     if x.stride(1) == 1:
         return x.permute(0, 2, 3, 1).index_select(3, index).permute(0, 3, 1, 2)
     return x.index_select(1, index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from sw_models.errors import InputError
 from sw_seg.task import TASK
+from sw_sparse.openmmlab.palette import class_colours
 from sw_sparse.openmmlab.predictor import Predictor, import_supervision
 from sw_sparse.openmmlab.tiles import tiles_of
 
@@ -155,6 +158,16 @@ class Segmenter(Predictor[Segmentation]):
     def _classes(self) -> tuple[str, ...]:
         return tuple(self.model.dataset_meta["classes"])
 
+    @cached_property
+    def _palette(self) -> tuple[tuple[int, int, int], ...]:
+        count = len(self.classes)
+        palette = self.model.dataset_meta.get("palette") or class_colours(count)
+        try:
+            colors = np.array(palette, dtype=np.uint8)[:count].reshape(count, 3).tolist()
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InputError(f"checkpoint: got a palette that has not a color for each of {count} classes") from error
+        return tuple((r, g, b) for r, g, b in colors)
+
     def _predict_tiles(self, image: NDArray[np.uint8], side: int) -> Segmentation:
         """Take each pixel's class from the tile in whose middle it is nearest."""
         height, width = image.shape[:2]
@@ -165,10 +178,7 @@ class Segmenter(Predictor[Segmentation]):
             rows = slice(tile.own_rows.start - above, tile.own_rows.stop - above)
             columns = slice(tile.own_columns.start - left, tile.own_columns.stop - left)
             labels[tile.own_rows, tile.own_columns] = found.labels[rows, columns]
-        return Segmentation(image, labels, self.classes, self._palette())
-
-    def _palette(self) -> tuple[tuple[int, int, int], ...]:
-        return tuple((int(r), int(g), int(b)) for r, g, b in self.model.dataset_meta["palette"])
+        return Segmentation(image, labels, self.classes, self._palette)
 
     def _result(self, image: NDArray[np.uint8], found: Any) -> Segmentation:
-        return Segmentation(image, found.pred_sem_seg.data[0].cpu().long(), self.classes, self._palette())
+        return Segmentation(image, found.pred_sem_seg.data[0].cpu().long(), self.classes, self._palette)

@@ -83,6 +83,21 @@ def test_options_come_one_by_one_or_all_at_once(run, trained):
         assert "val_interval=3" in out
 
 
+def test_a_folder_with_a_checkpoint_runs_nothing(run, trained, tmp_path):
+    """Whether its configuration is a program or YAML with a tag."""
+    Path("theirs").mkdir()
+    Path("theirs/weights.pth").symlink_to(Path(trained["checkpoint"]).absolute())
+    for name, text in (
+        ("config.py", "open('was-run', 'w').close()\nmodel = dict()\n"),
+        ("config.yaml", "model: !!python/object/apply:os.mkdir [was-run]\n"),
+    ):
+        Path("theirs", name).write_text(text)
+        for way in (("--checkpoint", "theirs/weights.pth"), ("theirs",)):
+            status, _, error = run("test", *way)
+            assert (status, error.count("\n")) == (2, 1)
+            assert not Path("was-run").exists()
+
+
 def test_complexity_is_summed(run):
     status, out, _ = run("flops", "--json")
     assert (status, json.loads(out)["parts"][-1]["MACs"]) == (0, 32 * 64)

@@ -137,6 +137,12 @@ def test_a_damaged_newest_checkpoint_is_passed_over(task, tmp_path, caplog):
     assert weights(tmp_path / "run" / "iter_6.pth")
 
 
+def test_weights_that_are_no_numbers_are_not_saved(task, tmp_path):
+    with pytest.raises(InputError, match="lr: .* became NaN or infinite"):
+        train(task, tmp_path / "run", "optim_wrapper.optimizer.lr=1e30", "train_cfg.val_interval=100")
+    assert not list((tmp_path / "run").glob("*.pth"))
+
+
 def test_a_folder_with_another_run_is_left_alone(task, tmp_path):
     train_and_interrupt(task, tmp_path / "run", after=3)
     with pytest.raises(InputError, match=r"holds a run with train_cfg.max_iters=6, now it is 8"):

@@ -6,7 +6,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
             try:
                 meta = read_checkpoint(path)["meta"]
                 found.append((int(meta["iter"]), int(meta["epoch"]), path))
-            except (InputError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, OverflowError) as error:
                 logging.getLogger(__name__).warning("%s: %s; passed over", path.name, error)
     return max(found)[-1] if found else None
 
@@ -79,7 +79,7 @@ def load_model(cfg: Config, checkpoint: Path | None = None, device: str | None =
         model = MODELS.build(cfg.model)
     model.cfg = cfg
     content = load_weights(model, checkpoint) if checkpoint is not None else {}
-    model.dataset_meta = content.get("meta", {}).get("dataset_meta") or _dataset_meta(cfg)
+    model.dataset_meta = _trained_on(content, model) or _dataset_meta(cfg)
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
@@ -126,6 +126,25 @@ def input_errors() -> Iterator[None]:
             yield
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         raise InputError(str(error.args[0] if error.args else error)) from error
+
+
+def _trained_on(content: Mapping[str, Any], model: torch.nn.Module) -> dict[str, Any]:
+    """Return what a checkpoint says of the data that it was trained on; nothing where it does not say.
+
+    Raises:
+        InputError: its classes are no names, or too few for the model.
+    """
+    meta = content.get("meta")
+    found = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+    classes = found.get("classes") if isinstance(found, Mapping) else None
+    if classes is None:
+        return {}
+    if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
+        raise InputError(f"checkpoint: got the classes {str(classes)[:80]!r}, want a list of names")
+    outputs = [part.num_classes for part in model.modules() if isinstance(getattr(part, "num_classes", None), int)]
+    if outputs and len(classes) < min(outputs):
+        raise InputError(f"checkpoint: got names of {len(classes)} classes, the model has {min(outputs)}")
+    return dict(found)
 
 
 def _dataset_meta(cfg: Config) -> dict[str, Any]:

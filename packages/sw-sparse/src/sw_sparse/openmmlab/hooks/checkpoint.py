@@ -13,12 +13,13 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
+from sw_models.errors import InputError
 from sw_models.files import write_atomically
 
 
 @HOOKS.register_module()
 class PlainCheckpointHook(Hook):
-    """Lets a checkpoint hold tensors and plain values alone, so that ``torch.load(weights_only=True)`` reads it.
+    """Lets a checkpoint hold sound weights and plain values alone, so that ``torch.load(weights_only=True)`` reads it.
 
     MMEngine saves its message hub as objects of its own classes, which it then cannot load itself. What they hold is
     running averages of the log; those start afresh when a run is resumed.
@@ -27,7 +28,14 @@ class PlainCheckpointHook(Hook):
     priority = "VERY_LOW"
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Reduce what surrounds the weights to plain values."""
+        """Reduce what surrounds the weights to plain values.
+
+        Raises:
+            InputError: the training diverged; the checkpoints before it stand.
+        """
+        for name, value in checkpoint["state_dict"].items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise InputError(f"lr: {name} became NaN or infinite; want a lower learning rate or clip_grad")
         checkpoint["message_hub"]["log_scalars"] = {}
         for part in ("message_hub", "meta", "param_schedulers"):
             if part in checkpoint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,8 +12,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-
-from sw_sparse.openmmlab.run_config import read_data
 
 from conftest import SMALL_RTMDET, annotations, options, write_coco
 
@@ -159,8 +156,8 @@ def test_mmdetections_own_test_program_runs(run: Run, tmp_path: Path, few: Path)
         "train", "mask_rcnn_nano_shapes", "--data", few, *options("train_cfg.max_epochs=1"), "--json"
     )
     assert status == 0, error
-    (tmp_path / "mine.json").write_text(json.dumps(read_data(Path(made["folder"], "config.yaml"))))
-    command = [sys.executable, "-m", "sw_det.mm", str(program), "mine.json", made["checkpoint"], "--work-dir", "tested"]
+    (tmp_path / "mine.py").write_text(run("show-config", made["folder"])[1])
+    command = [sys.executable, "-m", "sw_det.mm", str(program), "mine.py", made["checkpoint"], "--work-dir", "tested"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "bbox/mAP" in done.stdout + done.stderr

@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pycocotools import mask as rle
 
 from sw_det.annotations import read_annotations
 from sw_det.masks import mask_area, mask_problem, run_lengths
+from sw_det.predict import predict
+from sw_det.task import TASK
 from sw_models.errors import InputError
 from sw_models.images import image_facts
+from sw_sparse.openmmlab.checkpoint import load_model, newest_checkpoint
+from sw_sparse.openmmlab.config import load_config
 
-from conftest import annotations, write_coco
+from conftest import SMALL, annotations, write_coco
 
 ODD: tuple[Any, ...] = (
     None,
@@ -35,6 +40,7 @@ ODD: tuple[Any, ...] = (
     "../a",
     "\0",
 )
+SOME = [pytest.param(40, id="few"), pytest.param(3000, id="many", marks=pytest.mark.slow)]  # which take longer
 COUNTS = [pytest.param(300, id="few"), pytest.param(3000, id="many", marks=pytest.mark.slow)]
 
 
@@ -122,4 +128,35 @@ def test_damaged_images(tmp_path: Path, count: int) -> None:
         facts = image_facts(tmp_path / "a.png")
         assert facts.problem or facts.width * facts.height > 0
         assert "\n" not in facts.problem
+    assert peak() - before < 300  # MB
+
+
+@pytest.mark.parametrize("count", SOME)
+def test_damaged_checkpoints(tmp_path: Path, count: int) -> None:
+    cfg = load_config(TASK, "mask_rcnn_nano_shapes", SMALL)
+    data = {"classes": ["circle", "square", "triangle"], "palette": [[1, 2, 3]] * 3}
+    meta = {"dataset_meta": data, "iter": 4, "epoch": 1, "seed": 0}
+    content = {"state_dict": dict(load_model(cfg).state_dict()), "meta": meta, "message_hub": {"runtime_info": {}}}
+    file, generator = tmp_path / "epoch_1.pth", random.Random(3)
+    torch.save(content, file)
+    sound = file.read_bytes()
+    before = peak()
+    read = 0
+    for number in range(count):
+        if number % 2:
+            file.write_bytes(damaged(generator, sound))
+        else:
+            part = generator.choice(("state_dict", "meta"))
+            changed = {**content, part: mutate(generator, content[part])}
+            torch.save(changed, file, _use_new_zipfile_serialization=generator.random() < 0.5)
+        newest_checkpoint(tmp_path)
+        try:
+            model = load_model(cfg, file)
+            assert not list(predict(model, [], tmp_path))
+        except InputError as error:
+            assert_one_line(error)
+            continue
+        read += 1
+        assert all(isinstance(name, str) for name in model.dataset_meta["classes"][:3])
+    assert 0 < read < count
     assert peak() - before < 300  # MB

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from conftest import options
 
 Run = Callable[..., tuple[int, Any, str]]
 pytestmark = pytest.mark.slow
@@ -24,22 +18,6 @@ def test_the_smallest_detector_learns_the_sample(run: Run) -> None:
     _, metrics, _ = run("test", summary["folder"], "--json")
     assert metrics["bbox/mAP_50"] > 0.5
     assert metrics["segm/mAP_50"] > 0.5
-
-
-def test_a_killed_run_goes_on(tmp_path: Path, few: Path) -> None:
-    command = [sys.executable, "-m", "sw_det.cli", "train", "mask_rcnn_nano_shapes", "--data", str(few)]
-    command += ["--out", "killed", *options("train_cfg.max_epochs=20", "train_cfg.val_interval=20")]
-    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while not list((tmp_path / "killed").glob("epoch_*.pth")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    assert not (tmp_path / "killed/epoch_20.pth").exists()
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    (resumed,) = sorted((tmp_path / "killed").glob("*/*.log"))[1:]
-    assert "resumed epoch:" in resumed.read_text()
-    assert (tmp_path / "killed/epoch_20.pth").is_file()
 
 
 def test_a_small_detector_learns_photographs_by_heart(run: Run, photographs: Path, tmp_path: Path) -> None:

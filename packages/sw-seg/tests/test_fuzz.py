@@ -5,13 +5,22 @@ import resource
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sw_models.errors import InputError
 from sw_models.images import image_facts
 from sw_seg.labels import TABLES, label_facts, read_table
 from sw_seg.numbering import number_classes
+from sw_seg.predict import predict
+from sw_seg.task import TASK
+from sw_sparse.openmmlab.checkpoint import load_model, newest_checkpoint
+from sw_sparse.openmmlab.config import load_config
 
+from conftest import SMALL
+
+SOME = [pytest.param(40, id="few"), pytest.param(3000, id="many", marks=pytest.mark.slow)]  # which take longer
+ODD = (None, "", "7", -1, 0, 1e308, float("nan"), 2**70, [], [[]], {}, True, [300, -1, 2])
 COUNTS = [pytest.param(300, id="few"), pytest.param(3000, id="many", marks=pytest.mark.slow)]
 
 
@@ -84,3 +93,47 @@ def test_any_numbers_are_recognized_or_refused_and_no_two_share_a_class(tmp_path
         assert len(found.classes) == len(found.values) == len(set(found.values)) >= 2
         assert not set(found.values) & set(found.ignored)
         assert not names or set(names) <= set(found.classes)
+
+
+def spoiled(generator, value):
+    """Return a value with something in it replaced or taken away."""
+    if isinstance(value, dict) and value and generator.random() < 0.9:
+        key = generator.choice(list(value))
+        rest = {k: v for k, v in value.items() if k != key}
+        return rest if generator.random() < 0.2 else {**rest, key: spoiled(generator, value[key])}
+    if isinstance(value, list) and generator.random() < 0.5:
+        return [*value[1:], generator.choice(ODD)][generator.randrange(2) :]
+    return generator.choice(ODD)
+
+
+@pytest.mark.parametrize("count", SOME)
+def test_damaged_checkpoints(tmp_path, count):
+    cfg = load_config(TASK, "upernet_nano_shapes", SMALL)
+    model = load_model(cfg)
+    names = [f"class {number}" for number in range(model.decode_head.num_classes)]
+    data = {"classes": names, "palette": [[1, 2, 3]] * len(names), "values": list(range(len(names)))}
+    meta = {"dataset_meta": data, "iter": 4, "epoch": 1}
+    content = {"state_dict": dict(model.state_dict()), "meta": meta, "message_hub": {"runtime_info": {}}}
+    file, generator = tmp_path / "iter_1.pth", random.Random(3)
+    torch.save(content, file)
+    sound = file.read_bytes()
+    before = peak()
+    read = 0
+    for number in range(count):
+        if number % 2:
+            file.write_bytes(damaged(generator, sound))
+        else:
+            part = generator.choice(("state_dict", "meta"))
+            changed = {**content, part: spoiled(generator, content[part])}
+            torch.save(changed, file, _use_new_zipfile_serialization=generator.random() < 0.5)
+        newest_checkpoint(tmp_path)
+        try:
+            model = load_model(cfg, file)
+            assert not list(predict(model, [], tmp_path))
+        except InputError as error:
+            assert_one_line(error)
+            continue
+        read += 1
+        assert all(isinstance(name, str) for name in model.dataset_meta["classes"])
+    assert 0 < read < count
+    assert peak() - before < 300  # MB

@@ -1,14 +1,10 @@
-"""What takes long: learning the sample, learning photographs by heart, a kill, MMSegmentation's own way of training."""
+"""What takes long: learning the sample, learning photographs by heart, MMSegmentation's own way of training."""
 
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
-
-from conftest import options
 
 pytestmark = pytest.mark.slow
 
@@ -17,24 +13,6 @@ def test_the_smallest_segmenter_learns_the_sample(run):
     _, summary, _ = run("train", "--json")
     _, metrics, _ = run("test", summary["folder"], "--json")
     assert metrics["mIoU"] > 70
-
-
-def test_a_killed_run_goes_on(tmp_path, ade_folder):
-    """A process that is killed leaves a folder from which a new one finishes."""
-    many = options("train_cfg.max_iters=12", "train_cfg.val_interval=100", "default_hooks.checkpoint.interval=2")
-    command = [sys.executable, "-m", "sw_seg.cli", "train", "upernet_nano_shapes", "--data", str(ade_folder)]
-    command += ["--out", "killed", *many]
-    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "killed").glob("iter_*.pth")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    assert not (tmp_path / "killed" / "iter_12.pth").exists()
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    (resumed,) = sorted((tmp_path / "killed").glob("*/*.log"))[1:]
-    assert "resumed epoch: 0, iter:" in resumed.read_text()
-    assert (tmp_path / "killed" / "iter_12.pth").is_file()
 
 
 def test_a_small_segmenter_learns_photographs_by_heart(run, photographs, tmp_path):

@@ -84,6 +84,15 @@ def test_half_a_file_is_found(tmp_path):
     assert "truncated" in image_facts(path).problem
 
 
+def test_a_changed_byte_that_leaves_a_png_decodable_is_found(tmp_path):
+    path = save(tmp_path / "a.png")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT") - 3] ^= 1  # of the length that is announced
+    path.write_bytes(content)
+    assert Image.open(path).convert("RGB").size == (40, 20)
+    assert "longer than the file" in image_facts(path).problem
+
+
 def test_what_was_found_is_remembered_until_the_file_changes(tmp_path):
     paths = [save(tmp_path / f"{i}.png") for i in range(3)]
     looked = []

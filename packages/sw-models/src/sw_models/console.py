@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -28,6 +29,7 @@ class _OneLineRefusals(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program; an error that is not about the input keeps its traceback."""
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of damage, which is raised where it matters
         standalone = kwargs.get("standalone_mode", True)
         kwargs["standalone_mode"] = False  # so that errors come here
         if not standalone:

@@ -79,7 +79,7 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         max_pixels: the largest image that is opened.
 
     Raises:
-        ValueError: it holds more than ``max_pixels`` pixels.
+        ValueError: it holds more than ``max_pixels`` pixels, or is a PNG file of which a part is damaged.
         OSError: it is no image in one of :data:`FORMATS`.
     """
     with warnings.catch_warnings():
@@ -89,6 +89,8 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if pixels > max_pixels:
         image.close()
         raise ValueError(f"got {image.width}x{image.height}, want at most {max_pixels:,} pixels (max_pixels)")
+    if image.format == "PNG":
+        png_essence(path.read_bytes())  # Pillow does not compare the checksums of pixels
     return image
 
 

@@ -23,6 +23,7 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".m
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what OpenCV and its decoders would print is raised here
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+OF_8_BITS = frozenset({"BMP", "JPEG", "MPO", "PNG", "WEBP"})  # formats, but for some PNG files; MPO are JPEG
 RAW_EXIF = "Raw profile type exif"  # how PNG files were given EXIF before there was a chunk for it
 ANNOUNCED = 0.99  # share of the frames which a video announces that must be there
 
@@ -114,9 +115,9 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS, any_depth: bool = False
 
     try:
         with open_image(path, max_pixels) as header:  # which tells of a size that memory may not hold
-            if header.format in ("JPEG", "MPO"):  # over whose damage OpenCV prints
-                image, orientation = np.asarray(header.convert("RGB")), orientation_of(header)
-            else:
+            if header.format in OF_8_BITS and not _is_deep_png(path, header):
+                image, orientation = np.array(header.convert("RGB")), orientation_of(header)  # to be written to
+            else:  # OpenCV keeps all bits, but prints about damage
                 image, orientation = _decode(path, header, any_depth)
     except (*UNREADABLE, cv2.error) as error:
         reason = " ".join(str(error).split())  # those of OpenCV have several lines
@@ -130,19 +131,23 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS, any_depth: bool = False
     return np.ascontiguousarray(image)
 
 
+def _is_deep_png(path: Path, header: Image.Image) -> bool:
+    """Whether a PNG file has 16 bits a channel, of which Pillow keeps 8 where there are colors."""
+    with path.open("rb") as file:
+        return header.format == "PNG" and file.read(25)[24] == 16
+
+
 def _decode(path: Path, header: Image.Image, any_depth: bool) -> tuple[NDArray[Any], int]:
     """Return an image ``[H, W, 3]``, RGB, as OpenCV reads it, and its EXIF orientation."""
     import cv2
     import numpy as np
 
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if any_depth else 0)
-    content, orientation = path.read_bytes(), 1
+    content, orientation = path.read_bytes(), 1  # OpenCV turns TIFF files, whatever it is told
     if header.format == "PNG":
         content, exif = png_essence(content)
         if exif or RAW_EXIF in header.info:  # Pillow would decode all pixels to find no orientation
             orientation = orientation_of(header, exif)
-    elif header.format != "TIFF":  # OpenCV turns those whatever it is told, others in some of its versions
-        orientation = orientation_of(header)
     if any_depth and header.format == "TIFF" and header.mode in ("I", "F"):
         flags = cv2.IMREAD_UNCHANGED  # of one channel; OpenCV gives no three of them
     image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
@@ -189,8 +194,10 @@ def _expand(given: str, leave_out: Path | None) -> Iterator[tuple[Path, Path]]:
         if not found:
             raise InputError(f"images: the folder {given} holds no images and no videos")
         yield from found
-    elif path.exists():
+    elif path.is_file():
         yield path, Path(path.name)
+    elif path.exists():
+        raise InputError(f"images: {given} is neither a file nor a folder")  # a pipe would be waited for
     elif glob.has_magic(given):
         files = [Path(match) for match in sorted(glob.glob(given, recursive=True))]  # noqa: PTH207 - absolute ones too
         files = [file for file in files if file.is_file()]

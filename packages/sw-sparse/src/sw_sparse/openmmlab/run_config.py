@@ -26,7 +26,13 @@ _SCOPED_CLASS = re.compile(r"(mmengine|mmcv|mmdet|mmseg|mmpretrain)\.[A-Z]\w*")
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML and tuples."""
+    """Plain YAML and tuples, without aliases: a few lines of them can stand for more than memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse an alias."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases such as *name, want every value written out")
+        return super().compose_node(parent, index)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -73,7 +79,7 @@ def read_data(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
         content = _assignments(text) if path.suffix == ".py" else yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, SyntaxError, OSError) as error:
+    except (yaml.YAMLError, ValueError, SyntaxError, OSError, RecursionError) as error:
         raise InputError(f"config: {path} cannot be read as data ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise InputError(f"config: {path} holds a {type(content).__name__}, want named settings")

@@ -80,6 +80,8 @@ def test_options_come_last_and_reach_inside(task, tmp_path):
         ("optim_wrapper.optimiser.lr=3", "optim_wrapper has no optimiser, but optimizer"),
         ("train_cfg.max_iters.x=3", "train_cfg.max_iters is 6, which has no x"),
         ("train_cfg={'max_iters': (1, 2)}", "cannot read"),
+        ("train_cfg=3", "train_cfg is a part with settings"),
+        ("optim_wrapper.optimizer.lr=high", "want a number as 0.01 is"),
         ("train_cfg.max_iters=[1,2", "cannot read"),
     ],
 )

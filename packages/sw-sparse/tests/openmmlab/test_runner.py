@@ -180,10 +180,18 @@ def test_a_checkpoint_that_would_run_code_is_refused(task, tmp_path):
         checkpoints.load_model(load_config(task, "toy"), tmp_path / "c.pth")
 
 
-def test_parts_that_cannot_be_built_are_bad_input(task, tmp_path):
-    cfg = load_config(task, "toy", ["model.backbone.frozen_stages=9"])
-    with pytest.raises(InputError, match="frozen_stages: got 9"):
-        experiment.train(task, cfg, tmp_path / "run")
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("model.backbone.frozen_stages=9", "frozen_stages: got 9"),
+        ("optim_wrapper.optimizer.lr=-1", "Invalid learning rate: -1"),
+        ("optim_wrapper.optimizer.type=Nope", "got Nope, want one of torch"),
+        ("train_cfg.max_iters=-1", "train_cfg: got -1 iterations, want 1 or more"),
+    ],
+)
+def test_parts_that_cannot_be_built_are_bad_input(task, tmp_path, option, message):
+    with pytest.raises(InputError, match=message):
+        train(task, tmp_path / "run", option)
 
 
 @pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])

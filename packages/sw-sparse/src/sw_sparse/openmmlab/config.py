@@ -137,7 +137,11 @@ def data_options(options: Sequence[str]) -> dict[str, Any]:
     from sw_sparse.openmmlab.config_options import read_pairs
 
     prefix = "data_options."
-    return read_pairs([option.removeprefix(prefix) for option in options if option.startswith(prefix)])
+    found = read_pairs([option.removeprefix(prefix) for option in options if option.startswith(prefix)])
+    for name in ("max_pixels", "seed", "val_share"):
+        if not isinstance(found.get(name, 0), int | float):
+            raise InputError(f"data_options.{name}: got {found[name]!r}, want a number")
+    return found
 
 
 def register(task: Task) -> None:

@@ -52,7 +52,15 @@ def parse_options(options: Sequence[str], cfg: Any) -> dict[str, Any]:
         key, equals, _ = option.partition("=")
         if not equals:
             raise InputError(f"--cfg-options: got {option}, want key=value")
-        _want_known(key, cfg)
+        present = _want_known(key, cfg)
+        (value,) = read_pairs([option]).values()
+        if value is None:
+            continue
+        if isinstance(present, Mapping) or (isinstance(present, list) and not isinstance(value, list | tuple)):
+            kind = "a part with settings" if isinstance(present, Mapping) else "a list"
+            raise InputError(f"--cfg-options: got {option}, but {key} is {kind}")
+        if isinstance(present, int | float) and isinstance(value, str):
+            raise InputError(f"--cfg-options: got {option}, want a number as {present!r} is")
     return read_pairs(options)
 
 
@@ -70,8 +78,8 @@ def read_pairs(options: Sequence[str]) -> dict[str, Any]:
         raise InputError(f"--cfg-options: cannot read {' '.join(options)}, want numbers, names or lists") from error
 
 
-def _want_known(key: str, cfg: Any) -> None:
-    """Walk to where a key points; refuse the first word that the part around it does not know."""
+def _want_known(key: str, cfg: Any) -> Any:
+    """Return what is where a key points, None if nothing is; refuse the first word that the part around it rejects."""
     first = key.partition(".")[0]
     if first in cfg and first not in _READ:
         near = _INSTEAD.get(first) or ", ".join(difflib.get_close_matches(first, _READ, n=2, cutoff=0.5))
@@ -89,11 +97,12 @@ def _want_known(key: str, cfg: Any) -> None:
         elif isinstance(place, Mapping):
             if word not in place:
                 _want_accepted(word, key, place, walked)
-                return
+                return None
             place = place[word]
         else:
             raise InputError(f"--cfg-options: {'.'.join(walked)} is {place!r}, which has no {word}")
         walked.append(word)
+    return place
 
 
 def _want_accepted(word: str, key: str, place: Mapping[str, Any], walked: list[str]) -> None:

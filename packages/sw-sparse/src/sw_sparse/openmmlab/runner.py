@@ -17,6 +17,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -215,6 +216,13 @@ def _build_runner(cfg: Config, folder: Path, done: Mapping[str, int], loops: tup
         runner.done, runner.done_epochs = done["iter"], done["epoch"]
         for loop in loops:
             getattr(runner, loop)
+        if "train_loop" in loops:
+            if runner.max_iters < 1:
+                raise InputError(f"train_cfg: got {runner.max_iters} iterations, want 1 or more")
+            kind = cfg.optim_wrapper.get("optimizer", {}).get("type")
+            if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+                raise InputError(f"optim_wrapper.optimizer.type: got {kind}, want one of torch's optimizers")
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         runner.register_hook(ProgressHook())
         return runner
 

@@ -71,7 +71,13 @@ def use_size(cfg: Any, size: int) -> None:
 
 
 def use_learning_rate(cfg: Any, rate: float) -> None:
-    """Train with this rate, whatever the batch; the schedule's last rate moves along."""
+    """Train with this rate, whatever the batch; the schedule's last rate moves along.
+
+    Raises:
+        InputError: it is no positive number.
+    """
+    if not 0 < rate < math.inf:
+        raise InputError(f"--lr: got {rate}, want a positive number")
     factor = rate / cfg.optim_wrapper.optimizer.lr
     cfg.optim_wrapper.optimizer.lr = rate
     cfg.auto_scale_lr = {"enable": False}

@@ -136,12 +136,12 @@ def _trained_on(content: Mapping[str, Any], model: torch.nn.Module) -> dict[str,
     """
     meta = content.get("meta")
     found = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
-    classes = found.get("classes") if isinstance(found, Mapping) else None
-    if classes is None:
+    if not isinstance(found, Mapping) or (classes := found.get("classes")) is None:
         return {}
     if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
         raise InputError(f"checkpoint: got the classes {str(classes)[:80]!r}, want a list of names")
-    outputs = [part.num_classes for part in model.modules() if isinstance(getattr(part, "num_classes", None), int)]
+    heads = [getattr(part, "num_classes", None) for part in model.modules()]
+    outputs = [count for count in heads if isinstance(count, int)]
     if outputs and len(classes) < min(outputs):
         raise InputError(f"checkpoint: got names of {len(classes)} classes, the model has {min(outputs)}")
     return dict(found)

@@ -149,9 +149,11 @@ def test_a_detector_without_masks_gives_boxes(images: Path, out: Path) -> None:
 def test_a_bad_file_does_not_end_a_prediction(images: Path, out: Path) -> None:
     (images / "broken.png").write_text("no image")
     (images / "empty.jpg").touch()
+    Image.new("RGB", (5000, 1)).save(images / "thin.png")
     records = list(predict(Model(), find_sources([str(images)]), out))
-    assert ["error" in record for record in records] == [False, True, True, False]
+    assert ["error" in record for record in records] == [False, True, True, True, False]
     assert "broken.png cannot be read as an image" in records[1]["error"]
+    assert "got 5000x1, which cannot be scaled" in records[3]["error"]
     assert len(json.loads((out / "predictions.json").read_text())["images"]) == 2
 
 

@@ -19,6 +19,7 @@ def folder(tmp_path):
         Image.new("RGB", (4, 3), (9, 8, 7)).save(tmp_path / "in" / name)
     (tmp_path / "in/._b.png").write_bytes(b"what a Mac leaves")
     (tmp_path / "in/notes.txt").touch()
+    (tmp_path / "in/loop.png").symlink_to("loop.png")
     return tmp_path / "in"
 
 

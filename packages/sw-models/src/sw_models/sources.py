@@ -188,8 +188,9 @@ def _expand(given: str, leave_out: Path | None) -> Iterator[tuple[Path, Path]]:
         for file in sorted(path.rglob("*")):
             below = file.relative_to(path)
             hidden = any(part.startswith(".") for part in below.parts)
-            inside = leave_out is not None and leave_out in file.resolve().parents
-            if not hidden and not inside and file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and file.is_file():
+            if hidden or file.suffix.lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES or not file.is_file():
+                continue  # is_file before resolve, which raises for a link to itself
+            if leave_out is None or leave_out not in file.resolve().parents:
                 found.append((file, below))
         if not found:
             raise InputError(f"images: the folder {given} holds no images and no videos")

@@ -101,7 +101,7 @@ def test_a_folder_with_a_checkpoint_runs_nothing(run, trained, tmp_path):
 def test_complexity_is_summed(run):
     status, out, _ = run("flops", "--json")
     assert (status, json.loads(out)["parts"][-1]["MACs"]) == (0, 32 * 64)
-    assert "0.00" in run("flops", "--size", "8", "8")[1]
+    assert "0.00" in run("flops", "--size", "32", "32")[1]
 
 
 def test_configurations_are_listed_and_shown(run, task, tmp_path):
@@ -119,6 +119,7 @@ def test_configurations_are_listed_and_shown(run, task, tmp_path):
         (("train", "--data", "absent"), "no folder absent"),
         (("train", "--checkpoint", "absent.pth"), "no file absent.pth"),
         (("train", "--sparse", "much"), "want 'keep' or a share"),
+        (("flops", "--size", "-1", "64"), "--size: got -1 64, want 32 pixels or more"),
         (("test",), "no checkpoint in runs/toy_sample"),
         (("test", "--checkpoint", "absent.pth"), "no config.yaml beside absent.pth"),
         (("predict", "absent.png"), "absent.png is not there"),

@@ -32,6 +32,7 @@ def test_a_file_and_a_folder_of_a_run_will_do(task, tmp_path):
         ("config.yaml", "model: !!python/object/apply:os.system ['touch executed']", "cannot be read as data"),
         ("config.yaml", "model: {type: os.system, command: touch executed}", "wants os.system, which is not trusted"),
         ("config.yaml", "custom_imports: {imports: [antigravity]}", "wants antigravity"),
+        ("config.yaml", "custom_imports: 3", "wants 3"),
         ("config.yaml", "model: &a [*a]", "it has aliases"),
         ("config.yaml", "model: " + "[" * 5000, "cannot be read as data"),
         ("config.py", "model = __import__('os').system('touch executed')", "cannot be read as data"),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from mmengine.dataset import Compose
@@ -119,7 +120,7 @@ class Predictor(ABC, Generic[Result]):
         """Look at one image: an array ``[H, W]`` or ``[H, W, 3]``, uint8, RGB, or a PIL image.
 
         Raises:
-            sw_models.errors.InputError: the array is of another kind.
+            sw_models.errors.InputError: the array is of another kind, or far too narrow.
         """
         array = _rgb(image)
         if self.tile is not None and max(array.shape[:2]) > self.tile:
@@ -127,7 +128,11 @@ class Predictor(ABC, Generic[Result]):
         return self._predict_whole(array)
 
     def _predict_whole(self, array: NDArray[np.uint8]) -> Result:
-        sample = self._pipeline({"img": np.ascontiguousarray(array[..., ::-1]), "img_id": 0})  # OpenMMLab wants BGR
+        try:
+            sample = self._pipeline({"img": np.ascontiguousarray(array[..., ::-1]), "img_id": 0})  # OpenMMLab wants BGR
+        except cv2.error as error:  # such as nothing left of a side
+            height, width = array.shape[:2]
+            raise InputError(f"image: got {width}x{height}, which cannot be scaled to what the model sees") from error
         with torch.no_grad():
             batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
             (found,) = self.model.test_step(batch)

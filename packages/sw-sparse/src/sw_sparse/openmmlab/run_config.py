@@ -95,7 +95,7 @@ def read_run_config(path: Path) -> dict[str, Any]:
     content = read_data(path)
     imports = content.get("custom_imports") or {}
     listed = imports.get("imports", []) if isinstance(imports, dict) else imports
-    foreign = [str(name) for name in ([listed] if isinstance(listed, str) else listed)]
+    foreign = [str(name) for name in (listed if isinstance(listed, list | tuple) else [listed])]
     foreign = [name for name in foreign if not _TRUSTED_MODULES.fullmatch(name)]
     foreign += [name for name in _types(content) if "." in name and not _SCOPED_CLASS.fullmatch(name)]
     if "_base_" in content:

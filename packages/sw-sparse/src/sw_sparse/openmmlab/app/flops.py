@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from sw_models.console import print_json, print_rows
+from sw_models.errors import InputError
 from sw_sparse.openmmlab.app.options import CommandWithOptions, ConfigArgument, JsonOption, OptionsOption
 from sw_sparse.openmmlab.config import load_config
 from sw_sparse.openmmlab.task import Task
 
+SMALLEST = 32  # pixels of a side, of which one is left after a backbone's last stage
 
 def add_to(app: typer.Typer, task: Task) -> None:
     """Add the command to a task's program."""
@@ -23,6 +25,8 @@ def add_to(app: typer.Typer, task: Task) -> None:
         as_json: JsonOption = False,
     ) -> None:
         """Count parameters and multiply-accumulates of one image, by part of the model."""
+        if min(size) < SMALLEST:
+            raise InputError(f"--size: got {size[0]} {size[1]}, want {SMALLEST} pixels or more")
         cfg = load_config(task, config or task.default_config, options or ())
         from sw_sparse.openmmlab.checkpoint import load_model
 

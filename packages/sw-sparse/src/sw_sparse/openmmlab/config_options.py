@@ -56,9 +56,9 @@ def parse_options(options: Sequence[str], cfg: Any) -> dict[str, Any]:
         (value,) = read_pairs([option]).values()
         if value is None:
             continue
-        if isinstance(present, Mapping) or (isinstance(present, list) and not isinstance(value, list | tuple)):
-            kind = "a part with settings" if isinstance(present, Mapping) else "a list"
-            raise InputError(f"--cfg-options: got {option}, but {key} is {kind}")
+        parts = present if isinstance(present, list) else [present]
+        if not isinstance(value, list | tuple) and any(isinstance(part, Mapping) for part in parts):
+            raise InputError(f"--cfg-options: got {option}, but {key} is a part with settings")
         if isinstance(present, int | float) and isinstance(value, str):
             raise InputError(f"--cfg-options: got {option}, want a number as {present!r} is")
     return read_pairs(options)

@@ -213,6 +213,52 @@ def test_reparameterize_replaces_every_layer_of_a_copy() -> None:
     assert_close_to_maximum(fused(x), model(x), 1e-5)
 
 
+def with_silent_channels(**options: object) -> tuple[ShiftwiseConv2d, torch.Tensor]:
+    """Return a layer whose second half of processed channels is 0 in all that is trained, and these channels."""
+    layer = trained_layer(n_path=2, **options)
+    silent = torch.arange(len(layer.rep_channels)) % 2 == 1
+    with torch.no_grad():
+        for weight in layer.weights:
+            weight.unflatten(0, (len(silent), -1))[silent] = 0
+        for norm in (layer.norm_horizontal, layer.norm_vertical, layer.norm_identity):
+            norm.weight[silent], norm.bias[silent] = 0, 0
+    return layer, layer.rep_channels[silent]
+
+
+@pytest.mark.parametrize("options", [{}, {"channels": 11, "kernel_size": 13}, {"out_channels": 5, "stride": 2}])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_channels_whose_slots_are_all_off_are_ghost_channels(
+    options: dict, memory_format: torch.memory_format, backend: str
+) -> None:
+    layer, silent = with_silent_channels(**options)
+    x = torch.randn(2, layer.channels, 9, 7, dtype=torch.float64, generator=seeded(2)).to(memory_format=memory_format)
+    merged = layer.merged()
+    fused = layer.eval().fuse()
+    for other in (merged, fused):
+        assert not torch.isin(silent, other.rep_channels).any()
+        assert len(other.rep_channels) + len(silent) == len(layer.rep_channels)
+        torch.testing.assert_close(other.eval()(x), layer(x))
+    if isinstance(fused.pointwise, nn.Identity):
+        places = torch.isin(layer.outputs, silent)
+        assert torch.equal(fused(x)[:, places], x[:, layer.outputs[places]])
+    twice = merged.fuse()
+    assert torch.equal(twice.rep_channels, fused.rep_channels)
+    torch.testing.assert_close(twice(x), layer(x))
+    torch.testing.assert_close(torch.jit.script(fused)(x), fused(x))
+
+    layer.train()
+    torch.testing.assert_close(merged.train()(x), layer(x))
+    assert sum(p.numel() for p in merged.parameters()) < sum(p.numel() for p in layer.parameters()) / 2
+
+
+def test_a_channel_that_is_shifted_or_scaled_is_none() -> None:
+    layer, silent = with_silent_channels()
+    with torch.no_grad():
+        layer.norm_vertical.bias[1] = 0.5
+    assert torch.isin(layer.eval().fuse().rep_channels, silent).sum() == 1
+    assert torch.isin(layer.merged().rep_channels, silent).sum() == 1
+
+
 def test_a_fused_layer_loads_what_another_saved() -> None:
     fused = trained_layer().eval().fuse()
     other = FusedShiftwiseConv2d(8, 51, dtype=torch.float64)

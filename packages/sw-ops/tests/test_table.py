@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 import torch
@@ -122,3 +123,15 @@ def test_tables_of_the_wrong_shape_are_named() -> None:
         ShiftTable(13, 3, good.horizontal, good.vertical[:2], good.identity)
     with pytest.raises(ValueError, match="identity: got shape"):
         ShiftTable(13, 3, good.horizontal, good.vertical, good.identity[:2])
+
+
+@given(channels=st.integers(2, 20), ratio=st.sampled_from([0.0, 0.23, 0.5]), drawn=st.randoms())
+def test_narrowed_splits_put_all_channels_out_in_the_same_places(channels: int, ratio: float, drawn: Random) -> None:
+    split = ChannelSplit.published(channels, ratio)
+    narrowed = split
+    for _ in range(2):
+        keep = torch.tensor([drawn.random() < 0.6 for _ in narrowed.rep], dtype=torch.bool)
+        expected, narrowed = narrowed.rep[keep], narrowed.narrowed(keep)
+        assert torch.equal(narrowed.rep, expected)
+        assert torch.equal(torch.cat([narrowed.rep, narrowed.ghost]).sort().values, torch.arange(channels))
+        assert torch.equal(narrowed.outputs, split.outputs)

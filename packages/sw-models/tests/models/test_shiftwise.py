@@ -4,6 +4,7 @@ import torch
 from timm.utils import reparameterize_model
 
 from sw_models import load_published_checkpoint
+from sw_models.export import export_model
 from sw_models.models.shiftwise import GlobalResponseNorm
 
 PUBLISHED_COUNTS = {"tiny": 31_790_260, "small": 57_312_892, "base": 100_250_380, "large": 221_808_628}
@@ -123,6 +124,31 @@ def test_deployed_form_is_the_same_function(batch, size, seeded, monkeypatch):
     torch.testing.assert_close(deployed(images), expected)
     with torch.no_grad():
         torch.testing.assert_close(deployed(images), expected)
+
+
+def test_blocks_that_process_fewer_channels_than_their_stage_are_deployed(seeded, tmp_path):
+    model = timm.create_model("shiftwise_pico", num_classes=5, depths=(1, 2, 1, 1), layer_scale_init=0.5)
+    model = model.double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        for number, block in enumerate(model.stages[1].blocks):
+            channels = len(block.conv.rep_channels)
+            silent = torch.arange(channels) % (2 + number) == 1
+            for weight in block.conv.weights:
+                weight.unflatten(0, (channels, -1))[silent] = 0
+            for norm in (block.conv.norm_horizontal, block.conv.norm_vertical, block.conv.norm_identity):
+                norm.weight[silent], norm.bias[silent] = 0, 0
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    deployed = reparameterize_model(model)
+    widths = [len(block.bias) for block in deployed.stages[1].blocks]
+    assert widths[0] < widths[1] < len(model.stages[1].blocks[0].conv.rep_channels)
+    expected = model(images)
+    torch.testing.assert_close(deployed(images), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(deployed(images), expected)
+    torch.testing.assert_close(torch.jit.script(deployed)(images), expected)
+    assert export_model(deployed.float(), tmp_path / "deployed.pt2", "exported", size=64) < 1e-5
 
 
 def test_deployed_form_passes_gradients_to_the_image(seeded):

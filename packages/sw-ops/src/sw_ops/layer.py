@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sw_ops.assembly import assemble_stripes, stripes_of_slots
 from sw_ops.constants import ConstantTensors
+from sw_ops.maps import check_input, put_channels, select_channels, strided
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 from sw_ops.table import ChannelSplit, ShiftTable, slot_count
 
@@ -46,7 +47,28 @@ class SmallKernels(nn.ParameterList):
             weight.copy_(drawn.normal_(0, 0.02))
 
 
-class ShiftwiseConv2d(ConstantTensors):
+class _SplitChannels(ConstantTensors):
+    """A layer that processes some channels and copies the others."""
+
+    rep_channels: Tensor
+    ghost_channels: Tensor
+    channel_order: Tensor | None = None
+    exact, stride = False, 1  # of layers that were pickled before there was a choice
+
+    def _joined(self, rep: Tensor, x: Tensor) -> Tensor:
+        """Return the processed channels and the ghost channels of ``x``, each in its place."""
+        order = self.channel_order
+        if order is None:
+            return torch.cat([rep, select_channels(x, self.ghost_channels)], dim=1)
+        outputs = torch.cat([self.rep_channels, self.ghost_channels])[order]
+        return put_channels(select_channels(x, outputs), order.argsort()[: rep.shape[1]], rep)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._modules.setdefault("pointwise", nn.Identity())  # as above
+
+
+class ShiftwiseConv2d(_SplitChannels):
     """Shift-wise convolution: the effect of a large depthwise kernel from small ones (arXiv 2401.12736, section 3).
 
     ``[B, C, H, W] -> [B, C, H, W]``. The "rep" channels pass through the operator; each of its three maps has a batch
@@ -112,7 +134,7 @@ class ShiftwiseConv2d(ConstantTensors):
                 f" want {rep} channels and ({kernel_size}, {small_kernel})"
             )
         self.channels, self.kernel_size, self.small_kernel = channels, kernel_size, small_kernel
-        self.exact, self.stride = exact, stride
+        self.exact, self.stride, self.channel_order = exact, stride, None
 
         self.weights = SmallKernels(
             nn.Parameter(torch.empty(rep * n, 1, small_kernel, small_kernel, device=device, dtype=dtype))
@@ -126,17 +148,13 @@ class ShiftwiseConv2d(ConstantTensors):
             slots_horizontal=table.horizontal,
             slots_vertical=table.vertical,
             slots_identity=table.identity,
-            rep_channels=split.rep,
-            ghost_channels=split.ghost,
+            **_split_constants(split),
         )
         self.reset_parameters()
 
     slots_horizontal: Tensor
     slots_vertical: Tensor
     slots_identity: Tensor
-    rep_channels: Tensor
-    ghost_channels: Tensor
-    exact, stride = False, 1  # of layers that were pickled before there was a choice
 
     @property
     @torch.jit.unused
@@ -144,11 +162,17 @@ class ShiftwiseConv2d(ConstantTensors):
         """Number of channels of the output."""
         return self.pointwise.out_channels if isinstance(self.pointwise, nn.Conv2d) else self.channels
 
+    @property
+    @torch.jit.unused
+    def outputs(self) -> Tensor:
+        """The input channel that each channel of the maps' sum is made of, int64 ``[channels]``."""
+        return ChannelSplit(self.rep_channels, self.ghost_channels, self.channel_order).outputs
+
     def reset_parameters(self) -> None:
         """Draw the small kernels from N(0, 0.02), start the norms as identities, restore the tables."""
         self.weights.reset_parameters()
         self.reset_constants()
-        for norm in (self.norm_horizontal, self.norm_vertical, self.norm_identity):
+        for norm in self._norms():
             norm.reset_parameters()
         if isinstance(self.pointwise, nn.Conv2d):
             self.pointwise.reset_parameters()
@@ -162,45 +186,83 @@ class ShiftwiseConv2d(ConstantTensors):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output for ``[B, C, H, W]``."""
-        _check_input(x, self.channels)
-        rep, ghost = _channels(x, self.rep_channels), _channels(_strided(x, self.stride), self.ghost_channels)
+        check_input(x, self.channels)
+        rep = select_channels(x, self.rep_channels)
         if self._uses_batch_statistics():
             horizontal, vertical, square = self._stripes()
             h, v, s = stripe_conv2d(rep, horizontal, vertical, square, self.kernel_size // 2, exact=self.exact)
             normed = (
-                self.norm_horizontal(_strided(h, self.stride))
-                + self.norm_vertical(_strided(v, self.stride))
-                + self.norm_identity(_strided(s, self.stride))
+                self.norm_horizontal(strided(h, self.stride))
+                + self.norm_vertical(strided(v, self.stride))
+                + self.norm_identity(strided(s, self.stride))
             )
             # What `cat` passes back is a slice, on which batch norms are slow; what a product passes back is not.
-            rep = normed * 1 + _strided(rep, self.stride)
+            rep = normed * 1 + strided(rep, self.stride)
         else:
             horizontal, vertical, bias = self._folded()
             rep = stripe_conv2d_fused(rep, horizontal, vertical, bias, self.kernel_size // 2, exact=self.exact)
-            rep = _strided(rep, self.stride)
-        return self.pointwise(torch.cat([rep, ghost], dim=1))
+            rep = strided(rep, self.stride)
+        return self.pointwise(self._joined(rep, strided(x, self.stride)))
 
+    @torch.no_grad()
+    def merged(self) -> "ShiftwiseConv2d":
+        """Return the layer with one set of small kernels, the sum of all, and more ghost channels.
+
+        Channels of which all that is trained is 0 are ghost channels: they are copied already.
+        """
+        own = [*self.weights, *(p for norm in self._norms() for p in norm.parameters())]
+        split, keep = self._narrowed(torch.stack([p.reshape(len(self.rep_channels), -1).any(1) for p in own]).any(0))
+        like = self.weights[0]
+        layer = ShiftwiseConv2d(
+            **self._sizes(), n_path=1, split=split, table=self.table.of_channels(keep),
+            device=like.device, dtype=like.dtype,
+        )  # fmt: skip
+        slots = torch.stack(list(self.weights)).sum(dim=0).unflatten(0, (len(self.rep_channels), -1))
+        layer.weights[0].copy_(slots[keep].flatten(0, 1))
+        for new, old in zip(layer._norms(), self._norms(), strict=True):
+            new.load_state_dict({k: v[keep] if v.ndim else v for k, v in old.state_dict().items()})
+            new.eps, new.momentum = old.eps, old.momentum
+        layer.pointwise.load_state_dict(self.pointwise.state_dict())
+        return layer.train(self.training)
+
+    @torch.no_grad()
     def fuse(self) -> "FusedShiftwiseConv2d":
-        """Return the layer for inference: one stripe pair and a bias, equal to this layer in evaluation mode."""
-        with torch.no_grad():
-            horizontal, vertical, bias = self._folded()
-        fused = FusedShiftwiseConv2d(
-            self.channels,
-            self.kernel_size,
-            self.small_kernel,
-            out_channels=self.out_channels if isinstance(self.pointwise, nn.Conv2d) else None,
-            stride=self.stride,
-            split=ChannelSplit(self.rep_channels, self.ghost_channels),
-            exact=self.exact,
-            device=bias.device,
-            dtype=bias.dtype,
-        )
-        with torch.no_grad():
-            fused.horizontal.copy_(horizontal)
-            fused.vertical.copy_(vertical)
-            fused.bias.copy_(bias)
+        """Return the layer for inference: one stripe pair and a bias, equal to this layer in evaluation mode.
+
+        Channels that pass unchanged, because all of their slots and norms are 0, are ghost channels of it.
+        """
+        horizontal, vertical, bias = self._folded()
+        unchanged = torch.zeros_like(horizontal)
+        unchanged[:, self.small_kernel // 2, self.kernel_size // 2] = 1
+        changes = (horizontal != unchanged).flatten(1).any(1) | vertical.flatten(1).any(1) | (bias != 0)
+        split, keep = self._narrowed(changes)
+        fused = FusedShiftwiseConv2d(**self._sizes(), split=split, device=bias.device, dtype=bias.dtype)
+        for new, folded in ((fused.horizontal, horizontal), (fused.vertical, vertical), (fused.bias, bias)):
+            new.copy_(folded[keep])
         fused.pointwise.load_state_dict(self.pointwise.state_dict())
         return fused.train(self.training)
+
+    def _sizes(self) -> dict[str, Any]:
+        """Return the arguments that the forms of a layer have in common."""
+        return {
+            "channels": self.channels,
+            "kernel_size": self.kernel_size,
+            "small_kernel": self.small_kernel,
+            "out_channels": self.out_channels if isinstance(self.pointwise, nn.Conv2d) else None,
+            "stride": self.stride,
+            "exact": self.exact,
+        }
+
+    def _narrowed(self, keep: Tensor) -> tuple[ChannelSplit, Tensor]:
+        """Return the split that processes these channels alone, one at least, and which these are."""
+        split = ChannelSplit(self.rep_channels, self.ghost_channels, self.channel_order)
+        if keep.is_meta or keep.all():
+            return split, torch.arange(len(keep), device=keep.device)
+        keep[0] |= ~keep.any()
+        return split.narrowed(keep), keep.nonzero().flatten()
+
+    def _norms(self) -> list[nn.BatchNorm2d]:
+        return [self.norm_horizontal, self.norm_vertical, self.norm_identity]
 
     def _uses_batch_statistics(self) -> bool:
         a, b, c = self.norm_horizontal, self.norm_vertical, self.norm_identity
@@ -231,10 +293,6 @@ class ShiftwiseConv2d(ConstantTensors):
         horizontal = horizontal * scale_a[:, None, None] + middle
         return horizontal, vertical * scale_b[:, None, None], shift_a + shift_b + shift_c
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._modules.setdefault("pointwise", nn.Identity())  # of layers that were pickled before there was a choice
-
     def extra_repr(self) -> str:
         """Describe the layer in ``print``."""
         return (
@@ -244,7 +302,7 @@ class ShiftwiseConv2d(ConstantTensors):
         )
 
 
-class FusedShiftwiseConv2d(ConstantTensors):
+class FusedShiftwiseConv2d(_SplitChannels):
     """A shift-wise layer for inference; :meth:`ShiftwiseConv2d.fuse` makes it.
 
     Constructed directly it holds zeros, ready for ``load_state_dict``. Arguments as for :class:`ShiftwiseConv2d`.
@@ -273,14 +331,14 @@ class FusedShiftwiseConv2d(ConstantTensors):
         split = split or ChannelSplit.published(channels, ghost_ratio)
         rep = len(split.rep)
         self.channels, self.kernel_size, self.small_kernel = channels, kernel_size, small_kernel
-        self.exact, self.stride = exact, stride
+        self.exact, self.stride, self.channel_order = exact, stride, None
         self.horizontal = nn.Parameter(torch.zeros(rep, small_kernel, length, device=device, dtype=dtype))
         self.vertical = nn.Parameter(torch.zeros(rep, length, small_kernel, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(rep, device=device, dtype=dtype))
         self.pointwise = _pointwise(channels, out_channels, device, dtype)
         for parameter in self.pointwise.parameters():
             nn.init.zeros_(parameter)
-        self.set_constants(rep_channels=split.rep, ghost_channels=split.ghost)
+        self.set_constants(**_split_constants(split))
 
     def reset_parameters(self) -> None:
         """Make the layer what it was constructed as: stripes of zeros, and its channels."""
@@ -288,21 +346,12 @@ class FusedShiftwiseConv2d(ConstantTensors):
             nn.init.zeros_(parameter)
         self.reset_constants()
 
-    rep_channels: Tensor
-    ghost_channels: Tensor
-    exact, stride = False, 1  # as above
-
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output for ``[B, C, H, W]``."""
-        _check_input(x, self.channels)
-        anchor, rep = self.kernel_size // 2, _channels(x, self.rep_channels)
+        check_input(x, self.channels)
+        anchor, rep = self.kernel_size // 2, select_channels(x, self.rep_channels)
         rep = stripe_conv2d_fused(rep, self.horizontal, self.vertical, self.bias, anchor, exact=self.exact)
-        ghost = _channels(_strided(x, self.stride), self.ghost_channels)
-        return self.pointwise(torch.cat([_strided(rep, self.stride), ghost], dim=1))
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._modules.setdefault("pointwise", nn.Identity())  # as above
+        return self.pointwise(self._joined(strided(rep, self.stride), strided(x, self.stride)))
 
     def extra_repr(self) -> str:
         """Describe the layer in ``print``."""
@@ -326,14 +375,6 @@ def reparameterize(module: nn.Module) -> nn.Module:
     return module
 
 
-def _check_input(x: Tensor, channels: int) -> None:
-    if x.ndim != 4 or x.shape[1] != channels:
-        shape = str(x.shape) if torch.jit.is_scripting() else str(tuple(x.shape))
-        raise ValueError(f"x: got shape {shape}, want {channels} channels in [batch, channels, height, width]")
-    if not x.is_floating_point():
-        raise TypeError(f"x: got {x.dtype}, want a floating-point tensor")
-
-
 def _pointwise(
     channels: int, out_channels: int | None, device: torch.device | str | None, dtype: torch.dtype | None
 ) -> nn.Module:
@@ -346,16 +387,9 @@ def _stride_and_exact(stride: int, exact: bool) -> str:
     return f"{f', stride={stride}' if stride > 1 else ''}{', exact=True' if exact else ''}"
 
 
-def _strided(x: Tensor, stride: int) -> Tensor:
-    return x if stride == 1 else x[:, :, ::stride, ::stride]
-
-
-def _channels(x: Tensor, index: Tensor) -> Tensor:
-    """Select channels, keeping channels-last memory channels-last (``index_select`` alone would not)."""
-    index = index.to(x.device)  # where tools that spread a model over devices leave constants behind
-    if x.stride(1) == 1:
-        return x.permute(0, 2, 3, 1).index_select(3, index).permute(0, 3, 1, 2)
-    return x.index_select(1, index)
+def _split_constants(split: ChannelSplit) -> dict[str, Tensor]:
+    constants = {"rep_channels": split.rep, "ghost_channels": split.ghost}
+    return constants if split.order is None else {**constants, "channel_order": split.order}
 
 
 def _affine(
@@ -372,5 +406,12 @@ def _affine(
 
 
 # torch.fx cannot look inside these, for they ask for shapes and devices; of a layer it sees the rest.
-for _function in ("_check_input", "_channels", "_affine", "stripes_of_slots", "stripe_conv2d", "stripe_conv2d_fused"):
+for _function in (
+    "check_input",
+    "select_channels",
+    "_affine",
+    "stripes_of_slots",
+    "stripe_conv2d",
+    "stripe_conv2d_fused",
+):
     torch.fx.wrap(_function)

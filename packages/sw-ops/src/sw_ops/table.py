@@ -107,6 +107,11 @@ class ShiftTable:
         drawn = _shuffles(channels, slot_count(kernel_size, small_kernel), n_rep, seed)
         return cls(kernel_size, small_kernel, *(torch.from_numpy(table.copy()) for table in drawn))
 
+    def of_channels(self, keep: Tensor) -> ShiftTable:
+        """Return the table of some of the channels, by their numbers, int64."""
+        slots = (self.horizontal[keep], self.vertical[keep], self.identity[keep])
+        return ShiftTable(self.kernel_size, self.small_kernel, *slots)
+
     def to(self, device: torch.device | str) -> ShiftTable:
         """Return the table on another device."""
         slots = (self.horizontal.to(device), self.vertical.to(device), self.identity.to(device))
@@ -147,10 +152,27 @@ class ChannelSplit:
     Attributes:
         rep: sorted int64 ``[n_rep_channels]``.
         ghost: sorted int64 ``[n_ghost_channels]``; together with ``rep`` every channel exactly once.
+        order: int64 ``[channels]``, which of ``cat([rep, ghost])`` each channel of the output is; None: the same.
     """
 
     rep: Tensor
     ghost: Tensor
+    order: Tensor | None = None
+
+    @property
+    def outputs(self) -> Tensor:
+        """The input channel that each channel of the output is made of, int64 ``[channels]``."""
+        together = torch.cat([self.rep, self.ghost])
+        return together if self.order is None else together[self.order]
+
+    def narrowed(self, keep: Tensor) -> ChannelSplit:
+        """Return the split that copies more channels, and puts all out in the same places.
+
+        Args:
+            keep: bool ``[n_rep_channels]``; the others become ghost channels.
+        """
+        rep, ghost = self.rep[keep], torch.cat([self.rep[~keep], self.ghost]).sort().values
+        return ChannelSplit(rep, ghost, torch.cat([rep, ghost]).argsort()[self.outputs])
 
     @classmethod
     def published(cls, channels: int, ghost_ratio: float, *, even: bool = True) -> ChannelSplit:

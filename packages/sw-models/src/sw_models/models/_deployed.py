@@ -6,7 +6,7 @@
   stays in the cache of a CPU instead of being fetched from memory five times per block.
 """
 
-from __future__ import annotations
+# Annotations are objects here, not strings, as in _base.py.
 
 import math
 from typing import Any
@@ -19,32 +19,50 @@ from torch import Tensor, nn
 from sw_models.models._reparam import batch_norm_affine
 from sw_ops import stripe_conv2d_fused
 from sw_ops.backend import under_transform
+from sw_ops.constants import ConstantTensors
+from sw_ops.maps import select_channels
 
 _CACHED_BYTES = 8 * 2**20  # of the widest map: fits a cache, and is still large enough for a good matrix product
 
 
-class FusedShiftwiseBlock(nn.Module):
-    """A block in evaluation mode; its input and output have the channels in the order "processed, then copied"."""
+class FusedShiftwiseBlock(ConstantTensors):
+    """A block in evaluation mode.
 
-    def __init__(self, block: Any) -> None:
+    Its input and output have the stage's channels in the order "processed, then copied". Where the block processes
+    fewer channels than its stage, because all slots of some are 0, it gathers them.
+    """
+
+    rep_channels: Tensor | None = None
+    ghost_channels: Tensor | None = None
+
+    def __init__(self, block: Any, order: Tensor) -> None:
+        """Take a block in training form, and the order of its stage: int64 ``[dim]``, the channel at each place."""
         super().__init__()
         conv = block.conv.fuse()
-        scale, shift = batch_norm_affine(block.norm)
         rep = len(conv.rep_channels)
+        own = torch.cat([conv.rep_channels, conv.ghost_channels])
+        places = order.argsort()[own]  # in the stage's order, of the channels in this block's own
+        scale, shift = (values[places] for values in batch_norm_affine(block.norm))
         self.anchor, self.exact = conv.kernel_size // 2, conv.exact
+        self.rep_channels = self.ghost_channels = None
         self.horizontal = nn.Parameter(conv.horizontal * scale[:rep, None, None])
         self.vertical = nn.Parameter(conv.vertical * scale[:rep, None, None])
         self.bias = nn.Parameter(conv.bias * scale[:rep] + shift[:rep])
         self.ghost_scale = nn.Parameter(scale[rep:].clone())
         self.ghost_shift = nn.Parameter(shift[rep:].clone())
         self.squeeze, self.excite = _linear(block.se.fc1), _linear(block.se.fc2)
-        self.expand_weight, self.expand_bias = nn.Parameter(block.expand.weight.flatten(1)), block.expand.bias
+        self.squeeze.weight = nn.Parameter(self.squeeze.weight[:, places])
+        self.excite.weight = nn.Parameter(self.excite.weight[places])
+        self.excite.bias = nn.Parameter(self.excite.bias[places])
+        self.expand_weight = nn.Parameter(block.expand.weight.flatten(1)[:, places])
+        self.expand_bias = block.expand.bias
         self.grn_weight, self.grn_eps = block.grn.weight, block.grn.eps
-        order = torch.cat([conv.rep_channels, conv.ghost_channels])
         scale, shift = batch_norm_affine(block.project_norm)
         weight, bias = block.project.weight.flatten(1), block.project.weight.flatten(1) @ block.grn.bias
         self.project_weight = nn.Parameter((weight * (scale * block.gamma)[:, None])[order])
         self.project_bias = nn.Parameter(((bias * scale + shift) * block.gamma)[order])
+        if not torch.equal(own, order):
+            self.set_constants(rep_channels=places[:rep], ghost_channels=places[rep:])
 
     exact = False  # of blocks that were pickled before there was a choice
 
@@ -55,11 +73,9 @@ class FusedShiftwiseBlock(nn.Module):
             x: ``[B, dim, H, W]``.
             scratch: ``[2, B*H*W, hidden]``, memory to work in; without it, new memory is taken.
         """
-        rep = self.bias.shape[0]
-        processed = stripe_conv2d_fused(
-            x[:, :rep], self.horizontal, self.vertical, self.bias, self.anchor, exact=self.exact
-        )
-        copied = x[:, rep:] * self.ghost_scale[:, None, None] + self.ghost_shift[:, None, None]
+        rep, ghost = self._parts(x)
+        processed = stripe_conv2d_fused(rep, self.horizontal, self.vertical, self.bias, self.anchor, exact=self.exact)
+        copied = ghost * self.ghost_scale[:, None, None] + self.ghost_shift[:, None, None]
         y = torch.cat([processed, copied], dim=1)
         y = y.mul_(self.excite(self.squeeze(y.mean((2, 3))).relu_()).sigmoid_()[:, :, None, None])
 
@@ -78,6 +94,14 @@ class FusedShiftwiseBlock(nn.Module):
         y = torch.addmm(self.project_bias, h, self.project_weight.T).view(batch, height, width, dim)
         return y.permute(0, 3, 1, 2).add_(x)
 
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the channels that are processed, and those that are copied."""
+        rep, ghost = self.rep_channels, self.ghost_channels
+        if rep is None or ghost is None:
+            count = self.bias.shape[0]
+            return x[:, :count], x[:, count:]
+        return select_channels(x, rep), select_channels(x, ghost)
+
     def _response(self, h: Tensor, squares: Tensor | None) -> Tensor:
         """Return the factors of the global response norm, ``[B, 1, hidden]``."""
         norm = l2_norm(h, [1], squares)
@@ -90,15 +114,14 @@ class FusedShiftwiseStage(nn.Module):
 
     def __init__(self, stage: Any) -> None:
         super().__init__()
-        conv = stage.blocks[0].conv
-        order = torch.cat([conv.rep_channels, conv.ghost_channels])
+        order = stage.blocks[0].conv.outputs
         if isinstance(stage.downsample, nn.Identity):
             self.downsample: nn.Module = _permutation(order, like=stage.blocks[0].gamma)
         else:
             self.downsample = stage.downsample
             for layer in stage.downsample.children():
                 layer.weight, layer.bias = nn.Parameter(layer.weight[order]), nn.Parameter(layer.bias[order])
-        self.blocks = nn.Sequential(*(FusedShiftwiseBlock(block) for block in stage.blocks))
+        self.blocks = nn.Sequential(*(FusedShiftwiseBlock(block, order) for block in stage.blocks))
         self.restore = _permutation(order.argsort(), like=stage.blocks[0].gamma)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -168,5 +191,5 @@ def _permutation(order: Tensor, like: Tensor) -> nn.Conv2d:
     return layer
 
 
-for _function in ("stripe_conv2d_fused", "l2_norm"):
+for _function in ("stripe_conv2d_fused", "l2_norm", "select_channels"):
     torch.fx.wrap(_function)  # they ask for shapes and devices, which symbolic tracing has not

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _MATRIX_PRODUCTS = ("cuda", "mps")  # devices where they are meant to serve the stripes
+_LANES = 16  # onnxruntime has fast code for depthwise convolutions of a multiple of so many channels, and no other
 
 
 def stripe_conv2d(
@@ -33,8 +34,21 @@ def stripe_conv2d_fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: T
 def _stripes(x: Tensor, horizontal: Tensor, vertical: Tensor, anchor: int) -> tuple[Tensor, Tensor]:
     if x.device.type in _MATRIX_PRODUCTS:
         return toeplitz(x, horizontal, vertical, anchor)
-    centre = horizontal.shape[1] // 2
-    return depthwise(x, horizontal, centre, anchor), depthwise(x, vertical, anchor, centre)
+    channels, centre = horizontal.shape[0], horizontal.shape[1] // 2
+    if torch.onnx.is_in_onnx_export() and (more := -int(channels) % _LANES):
+        x, horizontal, vertical = (F.pad(t, (0, 0, 0, 0, 0, more)) for t in (x, horizontal, vertical))
+    horizontal, anchor_h = _reaching(horizontal, 2, anchor, x.shape[3])
+    vertical, anchor_v = _reaching(vertical, 1, anchor, x.shape[2])
+    h, v = depthwise(x, horizontal, centre, anchor_h), depthwise(x, vertical, anchor_v, centre)
+    return h[:, :channels], v[:, :channels]
+
+
+def _reaching(kernel: Tensor, dim: int, anchor: int, size: int) -> tuple[Tensor, int]:
+    """Return the taps that reach a pixel of a line of ``size`` from another, and which of them stands on the pixel."""
+    if type(size) is not int or not size:  # a symbol in a trace; nothing to reach
+        return kernel, anchor
+    first, last = max(0, anchor - size + 1), min(kernel.shape[dim], anchor + size)
+    return kernel.narrow(dim, first, last - first), anchor - first
 
 
 def depthwise(x: Tensor, kernel: Tensor, anchor_row: int, anchor_column: int) -> Tensor:

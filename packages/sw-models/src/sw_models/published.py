@@ -24,7 +24,7 @@ from sw_models.models.shiftwise_coordatt import ShiftwiseCoordAttNet
 from sw_models.models.shiftwise_v1 import ShiftwiseV1Net
 from sw_ops import ChannelSplit, slot_count
 
-_NETWORKS: dict[Family, type[StagedNet]] = {
+FAMILIES: dict[Family, type[StagedNet]] = {
     "v1": ShiftwiseV1Net,
     "v2": ShiftwiseNet,
     "coordatt": ShiftwiseCoordAttNet,
@@ -61,8 +61,12 @@ def load_published_checkpoint(
         first = next(iter(state))
         raise InputError(f"checkpoint: {first!r} is no key of a published ShiftWise network (downsample_layers...)")
     family = published_family(state)
+    if family not in FAMILIES:
+        raise InputError(
+            f"checkpoint: got {family} weights, want timm.create_model('{family}_tiny', checkpoint_path=...)"
+        )
     arguments = _infer_arguments(state, tuple(kernel_sizes), small_kernel, even_split=family != "v1")
-    network: Any = _NETWORKS[family]
+    network: Any = FAMILIES[family]
     model = network(**arguments, n_rep=n_rep)
     out_indices = [i for i in range(4) if f"norm{i}.weight" in state]
     if out_indices:

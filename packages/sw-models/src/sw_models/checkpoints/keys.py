@@ -13,7 +13,7 @@ from sw_models.checkpoints.fit import want_same_names
 from sw_models.errors import InputError
 from sw_ops import ShiftwiseConv2d
 
-Family = Literal["v1", "v2", "coordatt"]
+Family = Literal["v1", "v2", "coordatt", "unireplknet", "slak"]
 BLOCK = r"stages\.(\d+)\.(\d+)\."
 _OURS = r"stages.\1.blocks.\2."
 _OVERLAPPING = {
@@ -32,16 +32,20 @@ _PATCHES = {
 }
 _COMMON = {
     BLOCK + r"gamma$": _OURS + "gamma",
-    BLOCK + r"large_kernel\.LoRAs\.(\d+)\.weight$": _OURS + r"conv.weights.\3",
-    BLOCK + r"large_kernel\.LoRA\.weight$": _OURS + "conv.weights.0",
-    BLOCK + r"large_kernel\.bn_lora1\.": _OURS + "conv.norm_horizontal.",
-    BLOCK + r"large_kernel\.bn_lora2\.": _OURS + "conv.norm_vertical.",
-    BLOCK + r"large_kernel\.bn_small\.": _OURS + "conv.norm_identity.",
     BLOCK + r"norm\.": _OURS + "norm.",
     r"norm\.": "head.norm.",
     r"head\.": "head.fc.",
     r"norm([0-3])\.": r"norms.\1.",
 }
+_SLOTS = {
+    BLOCK + r"large_kernel\.LoRAs\.(\d+)\.weight$": _OURS + r"conv.weights.\3",
+    BLOCK + r"large_kernel\.LoRA\.weight$": _OURS + "conv.weights.0",
+    BLOCK + r"large_kernel\.bn_lora1\.": _OURS + "conv.norm_horizontal.",
+    BLOCK + r"large_kernel\.bn_lora2\.": _OURS + "conv.norm_vertical.",
+    BLOCK + r"large_kernel\.bn_small\.": _OURS + "conv.norm_identity.",
+}
+_MLP = {BLOCK + r"pwconv1\.": _OURS + "expand.", BLOCK + r"pwconv2\.": _OURS + "project."}
+_SQUEEZE_EXCITE = {BLOCK + r"se\.down\.": _OURS + "se.fc1.", BLOCK + r"se\.up\.": _OURS + "se.fc2."}
 _RESPONSE_NORM_MLP = {
     BLOCK + r"pwconv1\.1\.": _OURS + "expand.",
     BLOCK + r"act\.1\.gamma$": _OURS + "grn.weight",
@@ -50,17 +54,35 @@ _RESPONSE_NORM_MLP = {
     BLOCK + r"pwconv2\.2\.": _OURS + "project_norm.",
 }
 _RENAMES: dict[Family, dict[str, str]] = {
-    "v1": {**_PATCHES, **_COMMON, BLOCK + r"pwconv1\.": _OURS + "expand.", BLOCK + r"pwconv2\.": _OURS + "project."},
-    "v2": {
+    "v1": {**_PATCHES, **_COMMON, **_SLOTS, **_MLP},
+    "v2": {**_OVERLAPPING, **_COMMON, **_SLOTS, **_RESPONSE_NORM_MLP, **_SQUEEZE_EXCITE},
+    "slak": {
+        **_PATCHES,
+        **_COMMON,
+        **_MLP,
+        BLOCK + r"large_kernel\.(?:LoRA|Decom)1\.conv\.weight$": _OURS + "conv.vertical",
+        BLOCK + r"large_kernel\.(?:LoRA|Decom)2\.conv\.weight$": _OURS + "conv.horizontal",
+        BLOCK + r"large_kernel\.small_conv\.conv\.weight$": _OURS + "conv.square",
+        BLOCK + r"large_kernel\.(?:LoRA|Decom)1\.bn\.": _OURS + "conv.norm_vertical.",
+        BLOCK + r"large_kernel\.(?:LoRA|Decom)2\.bn\.": _OURS + "conv.norm_horizontal.",
+        BLOCK + r"large_kernel\.small_conv\.bn\.": _OURS + "conv.norm_square.",
+    },
+    "unireplknet": {
         **_OVERLAPPING,
         **_COMMON,
         **_RESPONSE_NORM_MLP,
-        BLOCK + r"se\.down\.": _OURS + "se.fc1.",
-        BLOCK + r"se\.up\.": _OURS + "se.fc2.",
+        **_SQUEEZE_EXCITE,
+        BLOCK + r"dwconv\.lk_origin\.": _OURS + "conv.branches.0.0.",
+        BLOCK + r"dwconv\.origin_bn\.": _OURS + "conv.branches.0.1.",
+        # Its dilated kernels are numbered by their dilation.
+        BLOCK + r"dwconv\.dil_conv_k\d+_(\d)\.": _OURS + r"conv.branches.\3.0.",
+        BLOCK + r"dwconv\.dil_bn_k\d+_(\d)\.": _OURS + r"conv.branches.\3.1.",
+        BLOCK + r"dwconv\.": _OURS + "conv.",
     },
     "coordatt": {
         **_OVERLAPPING,
         **_COMMON,
+        **_SLOTS,
         **_RESPONSE_NORM_MLP,
         BLOCK + r"attention\.conv1\.": _OURS + "attention.reduce.",
         BLOCK + r"attention\.bn1\.": _OURS + "attention.norm.",
@@ -81,9 +103,13 @@ def is_published(state: Mapping[str, Any]) -> bool:
 
 def published_family(state: Mapping[str, Any]) -> Family:
     """Tell which of the published architectures a state dict of theirs belongs to."""
-    if any(".attention." in key for key in state):
-        return "coordatt"
-    return "v2" if any(".se." in key for key in state) else "v1"
+    parts: dict[str, Family] = {
+        ".attention.": "coordatt",
+        ".dwconv.": "unireplknet",
+        ".small_conv.": "slak",
+        ".se.": "v2",
+    }
+    return next((family for part, family in parts.items() if any(part in key for key in state)), "v1")
 
 
 def convert_published(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -11,10 +11,11 @@ from torch import nn
 
 import sw_models  # noqa: F401 - registers the models
 from sw_models.checkpoints.fit import load_fitting
-from sw_models.checkpoints.keys import is_published
+from sw_models.checkpoints.keys import is_published, published_family
 from sw_models.checkpoints.load import read_state_dict
 from sw_models.errors import InputError
-from sw_models.published import load_published_checkpoint
+from sw_models.models._base import checkpoint_filter_fn
+from sw_models.published import FAMILIES, load_published_checkpoint
 
 Checkpoint = Annotated[Path | None, typer.Option(help="Weights, published or this package's; random ones by default.")]
 Picture = Annotated[Path | None, typer.Option(help="Write a picture to this new PNG file.")]
@@ -36,12 +37,14 @@ def load(name: str, checkpoint: Path | None, kernel_sizes: str) -> nn.Module:
     if checkpoint is None:
         return create(name)
     state = read_state_dict(checkpoint)
-    if is_published(state):
+    if is_published(state) and published_family(state) in FAMILIES:
         return load_published_checkpoint(state, kernels_of(kernel_sizes))
     create(name, "meta")
-    classes = state["head.fc.weight"].shape[0] if "head.fc.weight" in state else 1000
-    model = timm.create_model(name, num_classes=classes)
-    load_fitting(model, state, f"--checkpoint: {checkpoint} is of another model than {name}: it")
+    classifier = state.get("head.weight", state.get("head.fc.weight"))
+    model = timm.create_model(name, num_classes=1000 if classifier is None else len(classifier))
+    load_fitting(
+        model, checkpoint_filter_fn(state, model), f"--checkpoint: {checkpoint} is of another model than {name}: it"
+    )
     return model
 
 

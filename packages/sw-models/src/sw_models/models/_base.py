@@ -2,7 +2,7 @@
 
 # Annotations are objects here, not strings: torch.fx copies those of a model's forward into what TorchScript compiles.
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, repeat
 from typing import Any
 
@@ -81,6 +81,10 @@ class StagedNet(nn.Module):
         )
         self.head_hidden_size = self.head.num_features
         self.apply(_init_weights)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights under this package's names, or under those of the published code."""
+        return super().load_state_dict(checkpoint_filter_fn(state_dict, self), strict=strict, assign=assign)
 
     @torch.jit.ignore
     def init_weights(self) -> None:
@@ -241,7 +245,7 @@ def create(network: type[StagedNet], variant: str, pretrained: bool, **kwargs: A
     )
 
 
-def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: nn.Module) -> Mapping[str, Any]:
     """Return ``state_dict`` in this package's names; published names are translated.
 
     The architectures' modules have it too, for timm's users look for it beside the class of a model.

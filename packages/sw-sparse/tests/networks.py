@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sw_ops import ShiftwiseConv2d
+
 
 class SmallNet(nn.Module):
     """``[B, 4, 5, 5] -> [B, 6]``."""
@@ -63,6 +65,21 @@ class UnitNet(nn.Module):
         x = x + self.project(self.grn(F.gelu(self.expand(self.depthwise(x)))))
         x = x.mean((2, 3))
         return self.head(F.relu(x + self.mix(x)))
+
+
+class ChannelNet(nn.Module):
+    """``[B, 4, 5, 5] -> [B, 6]``, with a shift-wise layer."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.stem = nn.Conv2d(4, 12, 3, padding=1)
+            self.shift = ShiftwiseConv2d(12, 7, 3)
+            self.head = nn.Linear(12, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.shift(F.relu(self.stem(x)))).mean((2, 3)))
 
 
 class ResponseNorm(nn.Module):

@@ -45,9 +45,9 @@ def drawn(name):
     return model.eval()
 
 
-def sparse(name, sparsity=0.5):
+def sparse(name, granularity="unit"):
     model = drawn(name)
-    config = SparsityConfig(sparsity=sparsity, granularity="unit", initialisation="random", update="static")
+    config = SparsityConfig(sparsity=0.5, granularity=granularity, initialisation="random", update="static")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     return model, optimizer, Sparsifier(model, optimizer, config, inputs=INPUTS)
 
@@ -68,9 +68,12 @@ def numbers(model):
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_compact_model_computes_the_same_loads_and_trains_on(name, tmp_path):
-    model, _, sparsifier = sparse(name)
+@pytest.mark.parametrize(
+    ("name", "granularity"),
+    [*((name, "unit") for name in MODELS), ("shiftwise_pico", "channel"), ("shiftwise_v1_tiny", "channel")],
+)
+def test_a_compact_model_computes_the_same_loads_and_trains_on(name, granularity, tmp_path):
+    model, _, sparsifier = sparse(name, granularity)
     smaller = sparsifier.compact(model)
     same(model, smaller)
     on = {layer.name: int(layer.counts) for layer in sparsifier.layers}
@@ -90,15 +93,32 @@ def test_a_compact_model_computes_the_same_loads_and_trains_on(name, tmp_path):
     assert sum(moved) > 0.8 * len(moved)
 
 
-@pytest.mark.parametrize("name", ["shiftwise_pico", "unireplknet_tiny"])
-def test_both_orders_of_deploying_and_compacting_give_the_same(name):
-    model, _, sparsifier = sparse(name)
+@pytest.mark.parametrize(
+    ("name", "granularity"),
+    [("shiftwise_pico", "unit"), ("shiftwise_pico", "channel"), ("shiftwise_v1_tiny", "channel"),
+     ("unireplknet_tiny", "unit")],
+)  # fmt: skip
+def test_both_orders_of_deploying_and_compacting_give_the_same(name, granularity, tmp_path):
+    model, _, sparsifier = sparse(name, granularity)
     smaller = sparsifier.compact(model)
     deployed_then = reparameterize_model(smaller)
     then_compacted = compact(reparameterize_model(model), INPUTS)
     same(model, deployed_then)
     same(model, then_compacted)
     assert numbers(deployed_then) == numbers(then_compacted)
+    save_compact(then_compacted, tmp_path / "deployed.safetensors")
+    full = reparameterize_model(timm.create_model(name, num_classes=7, **MODELS[name]))
+    same(model, load_compact(tmp_path / "deployed.safetensors", full))
+
+
+def test_files_leave_out_the_tables_and_refuse_a_model_of_others(tmp_path):
+    model, _, sparsifier = sparse("shiftwise_pico")
+    save_compact(sparsifier.compact(model), tmp_path / "compact.safetensors")
+    with safe_open(tmp_path / "compact.safetensors", "pt") as file:
+        assert not any(".slots_" in name or ".weights.1" in name for name in file.keys())  # noqa: SIM118
+    other = timm.create_model("shiftwise_pico", num_classes=7, table_seed=5, **SMALL)
+    with pytest.raises(InputError, match=r"compact\.safetensors: model: it shifts otherwise"):
+        load_compact(tmp_path / "compact.safetensors", other)
 
 
 def test_a_model_without_units_says_why_of_each_layer():

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from networks import SmallNet, UnitNet, batch, loss_of
+from networks import ChannelNet, SmallNet, UnitNet, batch, loss_of
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -94,11 +94,11 @@ def test_two_processes_train_as_one_does(launch, tmp_path):
     torch.testing.assert_close(losses, one["losses"], rtol=0, atol=1e-5)
 
 
-def grow_units(rank, world):
+def grow_units(rank, world, granularity):
     """Let units grow, which draws weights, and return what this rank holds."""
-    model = UnitNet()
+    model: Any = UnitNet() if granularity == "unit" else ChannelNet()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    config = SparsityConfig(sparsity=0.5, granularity="unit", update_every=1, drop_fraction=0.5, seed=rank)
+    config = SparsityConfig(sparsity=0.5, granularity=granularity, update_every=1, drop_fraction=0.5, seed=rank)
     sparsifier = Sparsifier(DistributedDataParallel(model), optimizer, config, inputs=batch(0)[:1])
     model.eval()  # batch statistics would tell the ranks apart
     for step in range(4):
@@ -109,8 +109,9 @@ def grow_units(rank, world):
     return [*[mask for layer in sparsifier.layers for mask in layer.active], *model.state_dict().values()]
 
 
-def test_every_rank_draws_the_same_weights_for_units_that_grow(launch, tmp_path):
-    first, second = launch(grow_units, 2, tmp_path)
+@pytest.mark.parametrize("granularity", ["unit", "channel"])
+def test_every_rank_draws_the_same_weights_for_units_that_grow(launch, tmp_path, granularity):
+    first, second = launch(grow_units, 2, tmp_path, granularity=granularity)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import UnitNet, loss_of
+from networks import ChannelNet, UnitNet, loss_of
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -18,8 +18,11 @@ OPTIMIZERS = {
 }
 
 
+NETWORKS = {"unit": UnitNet, "channel": ChannelNet}
+
+
 def sparse(model=None, optimizer="adamw", ema=None, state=None, **settings):
-    model = model or UnitNet()
+    model = model or NETWORKS[settings.get("granularity", "unit")]()
     optimizer = OPTIMIZERS[optimizer]([p for p in model.parameters() if p.requires_grad])
     config = SparsityConfig(
         **{"sparsity": 0.5, "granularity": "unit", "update_every": 2, "total_steps": 20, **settings}
@@ -37,7 +40,7 @@ def train(model, optimizer, sparsifier, steps):
 
 def entries(layer, name, tensor, units):
     """Return what the units (bool ``[units]``) have in a parameter, one part per dimension that they lie in."""
-    return [tensor.movedim(along.dim, 0)[units] for along in layer.slices[name]]
+    return [tensor.movedim(along.dim, 0)[units.repeat_interleave(along.each)] for along in layer.slices[name]]
 
 
 def check(model, optimizer, sparsifier, ema=None):
@@ -65,6 +68,7 @@ def test_a_unit_is_all_that_belongs_to_it():
     assert sparsifier.skipped == {"head.weight": "they are the model's outputs"}
 
 
+@pytest.mark.parametrize("granularity", NETWORKS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("importance", ["magnitude", "gradient", "snip", "movement"])
 @pytest.mark.parametrize(
@@ -76,10 +80,10 @@ def test_a_unit_is_all_that_belongs_to_it():
         {"update": "static", "initialisation": "random", "distribution": "snip"},
     ],
 )
-def test_invariants_hold_after_every_step(settings, importance, optimizer):
-    model = UnitNet()
+def test_invariants_hold_after_every_step(settings, importance, optimizer, granularity):
+    model = NETWORKS[granularity]()
     ema = ModelEmaV3(model, decay=0.5)
-    parts = sparse(model, optimizer, ema.module, **settings, importance=importance)
+    parts = sparse(model, optimizer, ema.module, **settings, importance=importance, granularity=granularity)
     for step in range(8):
         train(*parts, [step])
         ema.update(model)
@@ -117,18 +121,57 @@ def test_units_grow_without_changing_anything_and_then_learn():
         assert all(any(bool(part[unit].any()) for part in moved) for unit in range(int(alive.sum())))
 
 
+def test_a_channel_that_is_off_is_a_ghost_channel():
+    model, _, sparsifier = sparse(granularity="channel", targets="*.weights.*")
+    (layer,) = sparsifier.layers
+    assert set(layer.weights) == {name for name, _ in model.named_parameters() if name.startswith("shift.")}
+    off = model.shift.rep_channels[~layer.active[0][0]]
+    x = torch.randn(3, 12, 9, 9, generator=torch.Generator().manual_seed(0))
+    places = torch.isin(model.shift.outputs, off)
+    for training in (True, False):
+        y = model.shift.train(training)(x)
+        torch.testing.assert_close(y[:, places], x[:, model.shift.outputs[places]])
+        assert (y[:, ~places] - x[:, model.shift.outputs[~places]])[:, : len(model.shift.rep_channels)].any()
+    assert torch.equal(model.shift.fuse().rep_channels, model.shift.rep_channels[layer.active[0][0]])
+
+
+def test_channels_grow_without_changing_anything_and_then_learn():
+    model, optimizer, sparsifier = sparse(granularity="channel", update_every=3, drop_fraction=0.5)
+    train(model, optimizer, sparsifier, range(2))
+    (layer,) = sparsifier.layers
+    before = layer.active[0][0].clone()
+    train(model, optimizer, sparsifier, [2])
+    grown = layer.active[0][0] & ~before
+    assert grown.any()
+    assert all(weight.unflatten(0, (len(grown), -1))[grown].flatten(1).any(1).all() for weight in model.shift.weights)
+    norms = [model.shift.norm_horizontal, model.shift.norm_vertical, model.shift.norm_identity]
+    assert not any(norm.weight[grown].any() or norm.bias[grown].any() for norm in norms)
+    train(model, optimizer, sparsifier, [3])
+    assert all(norm.weight[grown].all() for norm in norms)
+
+
+def test_channels_are_those_of_shift_wise_layers_that_train():
+    with pytest.raises(ValueError, match=r"no channels for 'head\.\*'"):
+        sparse(granularity="channel", targets="head.*")
+    model = ChannelNet()
+    model.shift.norm_vertical.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"shift\.weights\.0: shift\.norm_vertical\.weight is frozen"):
+        sparse(model, granularity="channel")
+
+
 @pytest.mark.parametrize("at_construction", [True, False])
-@pytest.mark.parametrize("update", ["set", "gradual"])
-def test_resumed_training_is_bitwise_equal(update, at_construction):
-    straight = sparse(update=update, importance="movement")
+@pytest.mark.parametrize(("granularity", "update"), [("unit", "set"), ("unit", "gradual"), ("channel", "set")])
+def test_resumed_training_is_bitwise_equal(granularity, update, at_construction):
+    settings = {"granularity": granularity, "update": update, "importance": "movement"}
+    straight = sparse(**settings)
     train(*straight, range(12))
-    first = sparse(update=update, importance="movement")
+    first = sparse(**settings)
     train(*first, range(7))
     saved = copy.deepcopy([part.state_dict() for part in first])
-    model = UnitNet(seed=1)
+    model = NETWORKS[granularity](seed=1)
     if at_construction:
         model.load_state_dict(saved[0])
-    second = sparse(model, update=update, importance="movement", state=saved[2] if at_construction else None)
+    second = sparse(model, **settings, state=saved[2] if at_construction else None)
     for part, state in zip(second, saved, strict=True):
         part.load_state_dict(state)
     train(*second, range(7, 12))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -19,14 +18,15 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from timm.utils import reparameterize_model
-from torch import nn
+from matplotlib.figure import Figure
 
 import sw_models  # noqa: F401  (its models, in timm)
 from sw_models.analysis.flops import count_macs
+from sw_models.checkpoints.load import write_state_dict
 from sw_models.export import export_model
-from sw_ops.bench.timing import take_turns
+from sw_ops.bench.timing import Run, take_turns
 from sw_sparse import Sparsifier, SparsityConfig, save_compact
+from sw_sparse.trainer.artifacts import deployed_run
 
 
 def main() -> None:
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="images at a time")
     parser.add_argument("--turns", type=int, default=7, help="of each form; the median counts")
     parser.add_argument("--onnx", action="store_true", help="export both and time them with onnxruntime, too")
+    parser.add_argument("--figure", type=Path, help="draw speed and size into this PNG")
     options = parser.parse_args()
 
     torch.manual_seed(0)
@@ -49,41 +50,44 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{name}.safetensors" for name in forms}
-        for name, model in forms.items():
-            save_compact(model, files[name])
+        write_state_dict(dense.state_dict(), files["dense"])
+        save_compact(forms["compact"], files["compact"])
+        sizes = [file.stat().st_size / 2**20 for file in files.values()]
         for name, model in forms.items():
             numbers = sum(parameter.numel() for parameter in model.parameters())
             macs = count_macs(model, options.size)["total"]
             print(f"{name:8} {numbers / 1e6:7.2f} M parameters  {macs / 1e9:6.2f} GMACs  "
                   f"{files[name].stat().st_size / 2**20:7.1f} MiB")  # fmt: skip
         images = torch.randn(options.batch, 3, options.size, options.size)
-        makes: dict[str, partial[Callable[[], None]]] = {
-            f"PyTorch {name}": partial(_in_torch, model, images) for name, model in forms.items()
+        makes: dict[str, partial[Run]] = {
+            f"PyTorch {name}": partial(deployed_run, model, images) for name, model in forms.items()
         }
         if options.onnx:
             for name, model in forms.items():
                 export_model(model, Path(folder) / f"{name}.onnx", "onnx", size=options.size)
                 makes[f"onnxruntime {name}"] = partial(_in_onnxruntime, Path(folder) / f"{name}.onnx", images)
         *_, (_, seconds) = take_turns(makes, options.turns, turn_seconds=0.5, alone=False)
+    drawn: dict[str, list[float]] = {"MiB of weights": sizes}
     for runtime in ("PyTorch", "onnxruntime")[: 1 + options.onnx]:
-        times = [median(seconds[f"{runtime} {name}"]) for name in forms]
-        print(f"{runtime:12} {options.batch / times[0]:7.1f} -> {options.batch / times[1]:7.1f} images/s, "
-              f"{times[0] / times[1]:.2f}x")  # fmt: skip
+        speeds = [options.batch / median(seconds[f"{runtime} {name}"]) for name in forms]
+        pairs = zip(seconds[f"{runtime} dense"], seconds[f"{runtime} compact"], strict=True)
+        print(f"{runtime:12} {speeds[0]:7.1f} -> {speeds[1]:7.1f} images/s, {median(a / b for a, b in pairs):.2f}x")
+        drawn[f"images/s, {runtime}"] = speeds
+    if options.figure:
+        _draw(drawn, f"{options.model}, {options.sparsity:.0%} of the hidden units off", options.figure)
 
 
-def _in_torch(model: nn.Module, images: torch.Tensor) -> Callable[[], None]:
-    deployed: Any = reparameterize_model(model)
-    deployed = deployed.to(memory_format=torch.channels_last)
-    images = images.to(memory_format=torch.channels_last)
-
-    def infer() -> None:
-        with torch.inference_mode():
-            deployed(images)
-
-    return infer
+def _draw(figures: dict[str, list[float]], title: str, path: Path) -> None:
+    figure = Figure(figsize=(9, 2.6), layout="constrained")
+    figure.suptitle(title)
+    for axes, (name, values) in zip(figure.subplots(1, len(figures)), figures.items(), strict=True):
+        bars = axes.bar(("dense", "compact"), values, color=("lightgray", "tab:blue"))
+        axes.bar_label(bars, fmt="%.1f")
+        axes.set(title=name, ylim=(0, 1.2 * max(values)))
+    figure.savefig(path, dpi=110)
 
 
-def _in_onnxruntime(path: Path, images: torch.Tensor) -> Callable[[], None]:
+def _in_onnxruntime(path: Path, images: torch.Tensor) -> Run:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -7,15 +7,17 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sw_sparse.callback import SparsifierCallback
     from sw_sparse.compaction import compact, load_compact, save_compact
     from sw_sparse.config import SparsityConfig
     from sw_sparse.sparsifier import Sparsifier
 
-__all__ = ["Sparsifier", "SparsityConfig", "compact", "load_compact", "save_compact"]
+__all__ = ["Sparsifier", "SparsifierCallback", "SparsityConfig", "compact", "load_compact", "save_compact"]
 __version__ = version("sw-sparse")
 
 _MODULES = {
     "Sparsifier": "sw_sparse.sparsifier",
+    "SparsifierCallback": "sw_sparse.callback",
     "SparsityConfig": "sw_sparse.config",
     "compact": "sw_sparse.compaction",
     "load_compact": "sw_sparse.compaction",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from torch.utils._pytree import tree_leaves
 
 from sw_models.checkpoints.tensor_file import read_tensor_file, write_tensors
 from sw_models.errors import InputError
+from sw_ops import FusedShiftwiseConv2d, ShiftwiseConv2d
+from sw_ops.constants import ConstantTensors
 from sw_sparse.axes import AxisGroup, trace_axes
 from sw_sparse.units import example_inputs, response_norms, unwrapped
 
@@ -37,9 +40,10 @@ class Width:
 def compact(model: nn.Module, inputs: Sequence[Any] | None = None) -> nn.Module:
     """Return a smaller copy of ``model`` without the units that are off: those that are 0 in all their parameters.
 
-    It is a plain model of fewer channels, which trains, exports and deploys like the one it comes from. A global
-    response norm divides by the mean over its channels, those that are gone included; that is kept exactly by a larger
-    weight and epsilon, since ``w * n / (m * r + eps)`` is ``(w / r) * n / (m + eps / r)``.
+    It is a plain model of fewer channels, which trains, exports and deploys like the one it comes from. Shift-wise
+    layers have one set of small kernels in it, the sum of their parallel ones, and copy the channels of which all is 0.
+    A global response norm divides by the mean over its channels, those that are gone included; that is kept exactly by
+    a larger weight and epsilon, since ``w * n / (m * r + eps)`` is ``(w / r) * n / (m + eps / r)``.
 
     Args:
         model: any module whose graph can be traced, in training or deployed form; it is left alone.
@@ -51,8 +55,11 @@ def compact(model: nn.Module, inputs: Sequence[Any] | None = None) -> nn.Module:
     """
     model = unwrapped(model)
     inputs = example_inputs(model) if inputs is None else inputs
-    kept = {group: on for group in trace_axes(model, inputs) if (on := _units_on(group, model)) is not None}
     smaller = copy.deepcopy(model)
+    for name, layer in list(smaller.named_modules()):
+        if isinstance(layer, ShiftwiseConv2d):
+            smaller = _with_submodule(smaller, name, layer.merged())
+    kept = {group: on for group in trace_axes(smaller, inputs) if (on := _units_on(group, smaller)) is not None}
     tensors = dict(_state(smaller))
     for group, on in kept.items():
         for name, dim in group.places:
@@ -65,12 +72,8 @@ def compact(model: nn.Module, inputs: Sequence[Any] | None = None) -> nn.Module:
 
 def widths(model: nn.Module, smaller: nn.Module) -> list[Width]:
     """Return how many outputs each weight of a model has, and how many of them a compact copy."""
-    after = dict(smaller.named_parameters())
-    return [
-        Width(name, len(weight), len(after[name]))
-        for name, weight in unwrapped(model).named_parameters()
-        if weight.ndim > 1
-    ]
+    before, after = _widths(unwrapped(model)), _widths(smaller)
+    return [Width(name, before[name], after[name]) for name in after]
 
 
 def save_compact(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -81,15 +84,22 @@ def save_compact(model: nn.Module, path: Path, metadata: Mapping[str, str] | Non
         path: the file.
         metadata: further entries of its metadata.
     """
-    write_tensors(path, model.state_dict(), {**(metadata or {}), KEY: describe(model)})
+    write_tensors(path, stored(model), {**(metadata or {}), KEY: describe(model)})
+
+
+def stored(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict of a compact model without the tables that its architecture brings along."""
+    tables = {name for name, _ in _tables(model)}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in tables}
 
 
 def describe(model: nn.Module) -> str:
-    """Return, as JSON, what the tensors of a compact model do not tell: the widths for people, the epsilons for us."""
+    """Return, as JSON, what the tensors of a compact model do not tell: the widths for people, the rest for us."""
     return json.dumps(
         {
-            "widths": {name: len(weight) for name, weight in model.named_parameters() if weight.ndim > 1},
+            "widths": _widths(model),
             "epsilons": {norm.epsilon: _attribute(model, norm.epsilon) for norm in response_norms(model)},
+            "tables": _digest_of_tables(model),
         }
     )
 
@@ -120,16 +130,67 @@ def fit(model: nn.Module, tensors: Mapping[str, Tensor], description: str) -> No
     Raises:
         ValueError: where the tensors are of another architecture.
     """
-    here = model.state_dict()
+    told, narrowed = json.loads(description), set()
+    for prefix, module in _constant_holders(model):
+        if isinstance(module, ShiftwiseConv2d):
+            module.weights = module.weights[:1]
+        trained = dict(module.named_parameters(recurse=False))
+        inside = {name.rpartition(".")[2]: name for name in tensors if name.rpartition(".")[0] == prefix}
+        if constants := {leaf: tensors[name] for leaf, name in inside.items() if leaf not in trained}:
+            module.set_constants(**constants)
+            narrowed.add(prefix)
+    here = stored(model)
     if differing := here.keys() ^ tensors.keys():
         raise ValueError(f"model: it and the file do not both have {min(differing)}")
     for name, tensor in tensors.items():
         full, narrow = tuple(here[name].shape), tuple(tensor.shape)
+        if name.rpartition(".")[0] in narrowed:
+            continue  # a layer that copies more channels than its architecture says
         if len(full) != len(narrow) or any(a < b for a, b in zip(full, narrow, strict=True)):
             raise ValueError(f"model: {name} has shape {full}, and {narrow} in the file")
-    epsilons = json.loads(description)["epsilons"]
-    _resize(model, {name: tensors.get(name, value).to(value) for name, value in _state(model)}, epsilons)
-    model.load_state_dict(tensors)
+    if told["tables"] != _digest_of_tables(model):
+        raise ValueError(
+            "model: it shifts otherwise than the file's, want the same kernel sizes, shuffles and table_seed"
+        )
+    _resize(model, {name: tensors.get(name, value).to(value) for name, value in _state(model)}, told["epsilons"])
+    model.load_state_dict(tensors, strict=False)  # the tables are its own
+
+
+def _tables(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Return the constants of the shift-wise layers that copy no more channels than their architecture says."""
+    return [
+        (f"{prefix}.{leaf}".lstrip("."), getattr(module, leaf))
+        for prefix, module in model.named_modules()
+        if isinstance(module, ShiftwiseConv2d | FusedShiftwiseConv2d) and module.channel_order is None
+        for leaf in module.constants
+    ]
+
+
+def _digest_of_tables(model: nn.Module) -> str:
+    """Return what tells apart models that shift otherwise, which the shapes of their tensors do not show."""
+    reaches = {n: getattr(m, "kernel_size", None) or m.anchor for n, m in _constant_holders(model)}
+    total = hashlib.sha256(json.dumps(reaches, sort_keys=True).encode())
+    for name, table in _tables(model):
+        total.update(name.encode() + table.cpu().numpy().tobytes())
+    return total.hexdigest()
+
+
+def _constant_holders(model: nn.Module) -> list[tuple[str, Any]]:
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, ConstantTensors)]
+
+
+def _widths(model: nn.Module) -> dict[str, int]:
+    """Return how many units every weight makes; slots are no units, their channel is."""
+    layers = [module for module in model.modules() if isinstance(module, ShiftwiseConv2d)]
+    slots = {id(weight): layer.slots_horizontal.shape[2] for layer in layers for weight in layer.weights}
+    return {n: len(w) // slots.get(id(w), 1) for n, w in model.named_parameters() if w.ndim > 1}
+
+
+def _with_submodule(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
+    if not name:
+        return module
+    model.set_submodule(name, module)
+    return model
 
 
 def _state(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from sw_sparse.granularity import TRACED, parse_granularity
+from sw_sparse.granularity import COMPOUND, parse_granularity
 from sw_sparse.schedules import SCHEDULES
 from sw_sparse.scores import SCORES
 from sw_sparse.updates import UPDATE_RULES
@@ -28,8 +28,9 @@ class SparsityConfig:
         targets: which parameters: a name pattern such as ``"*.weights.*"``, several of them, or a predicate
             ``(name, parameter) -> bool``. Vectors (biases, norms, layer scales, GRN) are never made sparse.
         granularity: ``element``, ``filter``, ``shared_filter`` (one mask for the parallel paths of a layer, that is
-            for the entries of an ``nn.ParameterList`` or ``nn.ModuleList``), ``N:M``, or ``unit``: an output of a layer
-            together with its bias, its norm's entries and every consumer's inputs; ``targets`` then name the layers.
+            for the entries of an ``nn.ParameterList`` or ``nn.ModuleList``), ``N:M``, ``unit`` (an output of a layer
+            with its bias, its norm's entries and every consumer's inputs; ``targets`` then name the layers), or
+            ``channel`` (of a shift-wise layer: all its slots and its norms' entries; one that is off is only copied).
         align_every: with ``shared_filter``, the paths share their mask after every so many updates and choose their own
             in between; 1 is always.
         distribution: ``uniform``, ``erk`` or ``snip``: how the density is shared out between layers.
@@ -87,7 +88,7 @@ class SparsityConfig:
             raise ValueError(
                 f"sparsity: got {self.sparsity}, but {self.granularity} makes it {self._implied_by_n_of_m():g}"
             )
-        if self.granularity in TRACED and UPDATE_RULES[self.update].needs_gradient:
+        if self.granularity in COMPOUND and UPDATE_RULES[self.update].needs_gradient:
             raise ValueError(
                 f"update: got {self.update!r}, but the gradient of a {self.granularity} that is off is 0 like that of "
                 f"any other, want set, gradual or static"

@@ -13,8 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-TRACED = ("unit",)
-"""Granularities whose units lie in several parameters, which are found from the model's graph: see ``units.py``."""
+COMPOUND = ("unit", "channel")
+"""Granularities whose units lie in several parameters at once: see ``units.py``."""
 
 
 class Granularity(Protocol):
@@ -114,7 +114,7 @@ class NOutOfM:
 
 
 def parse_granularity(text: str) -> Granularity:
-    """Read ``element``, ``filter``, ``shared_filter``, ``N:M``, or one of ``TRACED``, whose units begin as filters.
+    """Read ``element``, ``filter``, ``shared_filter``, ``N:M``, or one of ``COMPOUND``, whose units begin as filters.
 
     Raises:
         ValueError: for anything else.
@@ -123,7 +123,7 @@ def parse_granularity(text: str) -> Granularity:
         "element": Element(),
         "filter": Filter(),
         "shared_filter": Filter(shares_paths=True),
-        **dict.fromkeys(TRACED, Filter()),
+        **dict.fromkeys(COMPOUND, Filter()),
     }
     if text in named:
         return named[text]

@@ -12,7 +12,7 @@ from sw_sparse import distributed, published
 from sw_sparse.bits import pack_bits, unpack_bits
 from sw_sparse.compaction import compact
 from sw_sparse.config import SparsityConfig
-from sw_sparse.granularity import TRACED
+from sw_sparse.granularity import COMPOUND
 from sw_sparse.initial_masks import first_masks, gradients_of_one_batch, set_counts
 from sw_sparse.optimizers import found_inf, innermost, training_parameters
 from sw_sparse.schedules import SCHEDULES
@@ -85,7 +85,7 @@ class Sparsifier:
         self._optimizer_stepped = False
         self._squashed = False
         self._inputs = inputs
-        if config.granularity in TRACED:
+        if config.granularity in COMPOUND:
             self.layers, self.skipped = find_units(model, optimizer, config, inputs)
         else:
             self.layers, self.skipped = find_layers(model, optimizer, config)
@@ -288,7 +288,7 @@ class Sparsifier:
         self._switch(kept)
         self._zero_what_is_off(ema=True)
         self._switch(active)
-        if self.config.granularity in TRACED:
+        if self.config.granularity in COMPOUND:
             self._start_units_afresh(kept)
 
     def _start_units_afresh(self, kept: Sequence[Tensor]) -> None:

@@ -1,4 +1,8 @@
-"""Units as granularity: an output of a layer with everything that belongs to it, found from the model's graph."""
+"""Granularities whose units lie in several parameters.
+
+A "unit" is an output of a layer with everything that belongs to it, found from the model's graph; a "channel" is one of
+a shift-wise layer with all its slots.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sw_ops import ShiftwiseConv2d
 from sw_sparse import distributed
 from sw_sparse.axes import AxisGroup, trace_axes
 from sw_sparse.config import SparsityConfig
@@ -105,12 +110,24 @@ def find_units(
         TypeError: where a parameter is sharded.
     """
     model = unwrapped(model)
-    groups = trace_axes(model, example_inputs(model) if inputs is None else inputs)
-    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if config.granularity == "channel":
+        layers, skipped = _find_channels(model, optimized, config)
+    else:
+        layers, skipped = _find_outputs(model, optimized, config, example_inputs(model) if inputs is None else inputs)
+    if not layers:
+        seen = "; ".join(f"{name}: {reason}" for name, reason in skipped.items()) or "no weight's outputs match"
+        raise ValueError(f"targets: no {config.granularity}s for {config.targets!r} ({seen})")
+    return layers, skipped
+
+
+def _find_outputs(
+    model: nn.Module, optimized: set[int], config: SparsityConfig, inputs: Sequence[Any]
+) -> tuple[list[SparseLayer], dict[str, str]]:
+    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     layers: list[SparseLayer] = []
     skipped: dict[str, str] = {}
-    for group in groups:
+    for group in trace_axes(model, inputs):
         makers = [name for name, _ in group.producers if wanted(name, parameters[name], config)]
         if not makers:
             continue
@@ -120,10 +137,53 @@ def find_units(
             skipped |= dict.fromkeys(makers, reason)
         else:
             layers.append(_unit_layer(group, parameters, buffers))
-    if not layers:
-        seen = "; ".join(f"{name}: {reason}" for name, reason in skipped.items()) or "no weight's outputs match"
-        raise ValueError(f"targets: no units for {config.targets!r} ({seen})")
     return layers, skipped
+
+
+def _find_channels(
+    model: nn.Module, optimized: set[int], config: SparsityConfig
+) -> tuple[list[SparseLayer], dict[str, str]]:
+    """Find the shift-wise layers' channels: their slots in all parallel paths and their entries of the three norms.
+
+    With these at 0 a layer puts out what it takes in there, in training too: a ghost channel.
+    """
+    layers: list[SparseLayer] = []
+    skipped: dict[str, str] = {}
+    for prefix, module in model.named_modules():
+        if not isinstance(module, ShiftwiseConv2d):
+            continue
+        named = [(f"{prefix}.{leaf}".lstrip("."), tensor) for leaf, tensor in _processing(module)]
+        kernels = [name for name, tensor in named if tensor.ndim > 1]
+        own = {name: tensor for name, tensor in named if isinstance(tensor, nn.Parameter)}
+        if not any(wanted(name, own[name], config) for name in kernels):
+            continue
+        reasons = {name: unsuited(parameter, id(parameter) in optimized) for name, parameter in own.items()}
+        if reason := next((f"{name} is {reason}" for name, reason in reasons.items() if reason), None):
+            skipped[kernels[0]] = reason
+            continue
+        slots = Filter(each=module.slots_horizontal.shape[2])
+        layers.append(
+            UnitLayer(
+                kernels[0],
+                Filter(),
+                own,
+                slices={name: (slots if name in kernels else Filter(),) for name in own},
+                outgoing={name: Filter() for name in own if name not in kernels},
+                statistics={name: tensor for name, tensor in named if name not in own},
+            )
+        )
+    return layers, skipped
+
+
+def _processing(layer: ShiftwiseConv2d) -> list[tuple[str, Tensor]]:
+    """Return what a shift-wise layer has for each channel that it processes, by name."""
+    parts = {"weights": layer.weights, **{n: m for n, m in layer.named_children() if n.startswith("norm_")}}
+    return [
+        (f"{part}.{leaf}", tensor)
+        for part, module in parts.items()
+        for leaf, tensor in [*module.named_parameters(), *module.named_buffers()]
+        if tensor.ndim
+    ]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from test_loop import TINY, recipe
+from timm.models._hub import save_for_hf
 from typer.testing import CliRunner
 
 from sw_models.errors import InputError
@@ -80,7 +81,7 @@ def test_the_command_compacts_afterwards_and_overwrites_nothing(run, tmp_path):
 
 def test_a_dense_run_has_nothing_to_take_out_and_is_a_model_of_timm(tmp_path):
     train(recipe(tmp_path / "run", sparsity=0.0, epochs=2, model_args={**TINY["model_args"], "n_rep": 2}))
-    with pytest.raises(InputError, match=r"model\.safetensors: no unit is off in it"):
+    with pytest.raises(InputError, match=r"model\.safetensors: nothing is off in it"):
         compact_checkpoint(tmp_path / "run" / "model.safetensors", None)
     assert not (tmp_path / "run" / "compact.safetensors").exists()
 
@@ -92,4 +93,10 @@ def test_a_dense_run_has_nothing_to_take_out_and_is_a_model_of_timm(tmp_path):
     content = json.loads((tmp_path / "run" / "config.json").read_text())
     assert content["label_names"] == [str(digit) for digit in range(10)]
     assert content["recipe"]["epochs"] == 2
+    assert str(tmp_path) not in json.dumps(content)
     assert content["pretrained_cfg"]["license"] == "apache-2.0"
+
+    save_for_hf(model, str(tmp_path / "hub"), model_config=content, safe_serialization=True)
+    again = timm.create_model(f"local-dir:{tmp_path / 'hub'}", pretrained=True)
+    assert all(torch.equal(value, weights[name]) for name, value in again.state_dict().items())
+    assert json.loads((tmp_path / "hub" / "config.json").read_text())["label_names"] == content["label_names"]

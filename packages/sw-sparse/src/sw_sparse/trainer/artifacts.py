@@ -19,13 +19,14 @@ from sw_models.checkpoints.fit import load_fitting
 from sw_models.errors import InputError
 from sw_models.files import want_new_file, write_atomically
 from sw_ops.bench.timing import Run, take_turns
-from sw_sparse.compaction import KEY, compact, describe, widths
+from sw_sparse.compaction import KEY, compact, describe, stored, widths
 from sw_sparse.trainer.build import build_model
 from sw_sparse.trainer.checkpoint import load_weights, save_weights
 from sw_sparse.trainer.classes import number_of_classes
 from sw_sparse.trainer.plots import draw_widths
 from sw_sparse.trainer.recipe import Recipe, recipe_from
 
+_PLACES = ("data_dir", "initial_checkpoint", "output")  # on this machine, which is nobody else's business
 _BATCH = 8  # images at a time where the speeds are compared
 
 
@@ -34,7 +35,7 @@ def write_timm_config(output: Path, recipe: Recipe, model: nn.Module, classes: S
 
     Args:
         output: the run's folder, which holds ``model.safetensors``.
-        recipe: of the run; it is kept under ``recipe``.
+        recipe: of the run; it is kept under ``recipe``, without folders.
         model: of timm, as it was built.
         classes: names of its outputs.
     """
@@ -48,7 +49,8 @@ def write_timm_config(output: Path, recipe: Recipe, model: nn.Module, classes: S
         "std": recipe.std,
         "license": settings.get("license") or "apache-2.0",
     }
-    config = {"pretrained_cfg": described, "recipe": recipe.plain(), "label_names": list(classes) if classes else None}
+    told = {name: value for name, value in recipe.plain().items() if name not in _PLACES}
+    config = {"pretrained_cfg": described, "recipe": told, "label_names": list(classes) if classes else None}
     arguments = dict(recipe.model_args)
     write_atomically(
         output / "config.json",
@@ -81,7 +83,7 @@ def write_compact(
         smaller = compact(model, (images,))
     except ValueError as error:
         raise InputError(str(error)) from error
-    save_weights(path, smaller.state_dict(), recipe.plain(), classes, {KEY: describe(smaller)})
+    save_weights(path, stored(smaller), recipe.plain(), classes, {KEY: describe(smaller)})
     changed = widths(model, smaller)
     draw_widths(changed, picture)
     speeds = _images_per_second({"dense": model, "compact": smaller}, images)
@@ -121,7 +123,7 @@ def compact_checkpoint(path: Path, output: Path | None) -> dict[str, Any]:
     if not figures["widths"]:
         output.unlink()
         picture.unlink()
-        raise InputError(f"{path}: no unit is off in it; train with --granularity unit")
+        raise InputError(f"{path}: nothing is off in it; train with --granularity unit or channel")
     return {"compact file": str(output), **figures}
 
 
@@ -132,13 +134,15 @@ def first_channels(model: nn.Module) -> int:
 
 def _images_per_second(models: Mapping[str, nn.Module], like: Tensor) -> dict[str, float]:
     """Measure the deployed forms in turns, so that whatever else the machine does meets both alike."""
-    images = torch.randn(_BATCH, *like.shape[1:]).to(memory_format=torch.channels_last)
-    makes = {name: partial(_deployed, model, images) for name, model in models.items()}
+    images = torch.randn(_BATCH, *like.shape[1:])
+    makes = {name: partial(deployed_run, model, images) for name, model in models.items()}
     *_, (_, seconds) = take_turns(makes, 5, alone=False)
     return {name: round(_BATCH / median(times), 1) for name, times in seconds.items()}
 
 
-def _deployed(model: nn.Module, images: Tensor) -> Run:
+def deployed_run(model: nn.Module, images: Tensor) -> Run:
+    """Return what runs a model's deployed form, in channels-last memory, on images ``[B, C, H, W]``."""
+    images = images.to(memory_format=torch.channels_last)
     deployed: Any = reparameterize_model(model)
     deployed = deployed.to(memory_format=torch.channels_last)
 

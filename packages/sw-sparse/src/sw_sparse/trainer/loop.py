@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sw_models.checkpoints.tensor_file import write_state
 from sw_models.errors import InputError, Interrupted
 from sw_models.files import lock_folder, make_folder, write_atomically
-from sw_sparse.granularity import TRACED
+from sw_sparse.granularity import COMPOUND
 from sw_sparse.sparsifier import Sparsifier
 from sw_sparse.trainer import checkpoint
 from sw_sparse.trainer.artifacts import first_channels, write_compact, write_timm_config
@@ -285,7 +285,7 @@ def _train(recipe: Recipe, callback: Callback | None, accelerator: Accelerator) 
             output / "model.safetensors", final.state_dict(), asked, names
         )
         write_timm_config(output, recipe, final, names)
-        if sparsifier and recipe.granularity in TRACED:
+        if sparsifier and recipe.granularity in COMPOUND:
             summary |= write_compact(
                 output / "compact.safetensors", recipe, final, names, output / "widths.png"
             )  # fmt: skip

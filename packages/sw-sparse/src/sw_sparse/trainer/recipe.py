@@ -15,7 +15,6 @@ import yaml
 
 from sw_models.errors import InputError
 from sw_sparse.config import SparsityConfig
-from sw_sparse.granularity import TRACED
 from sw_sparse.trainer.options import checked
 
 MAY_CHANGE_ON_RESUME = frozenset(
@@ -137,7 +136,7 @@ class Recipe:
 
     sparsity: float = _option(0.3, "share of the units that is off; 0 trains densely")
     targets: tuple[str, ...] = _option(("*.conv.weights.*",), "name patterns of the parameters to make sparse")
-    granularity: str = _option("shared_filter", "element, filter, shared_filter, N:M or unit")
+    granularity: str = _option("shared_filter", "element, filter, shared_filter, N:M, unit or channel")
     align_every: int = _option(131, "mask updates between those that parallel paths share")
     distribution: str = _option("snip", "uniform, erk or snip")
     initialisation: str = _option("top", "top, random or nonzero")
@@ -202,7 +201,7 @@ def read_recipe(config: str | None, flags: dict[str, Any]) -> Recipe:
         InputError: for an unknown option, a value of the wrong type, or a file that is no recipe.
     """
     settings = {**(_read_yaml(config) if config else {}), **flags}
-    if settings.get("granularity") in TRACED:
+    if settings.get("granularity") == "unit":
         settings.setdefault("targets", ["*"])  # any layer has units; small kernels, the default, have none
     return recipe_from(settings, config)
 

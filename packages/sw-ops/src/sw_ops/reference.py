@@ -35,12 +35,17 @@ def _stripes(x: Tensor, horizontal: Tensor, vertical: Tensor, anchor: int) -> tu
     if x.device.type in _MATRIX_PRODUCTS:
         return toeplitz(x, horizontal, vertical, anchor)
     channels, centre = horizontal.shape[0], horizontal.shape[1] // 2
-    if torch.onnx.is_in_onnx_export() and (more := -int(channels) % _LANES):
+    if _exporting_to_onnx() and (more := -int(channels) % _LANES):
         x, horizontal, vertical = (F.pad(t, (0, 0, 0, 0, 0, more)) for t in (x, horizontal, vertical))
     horizontal, anchor_h = _reaching(horizontal, 2, anchor, x.shape[3])
     vertical, anchor_v = _reaching(vertical, 1, anchor, x.shape[2])
     h, v = depthwise(x, horizontal, centre, anchor_h), depthwise(x, vertical, anchor_v, centre)
     return h[:, :channels], v[:, :channels]
+
+
+def _exporting_to_onnx() -> bool:
+    """Tell whether ``torch.onnx.export(dynamo=True)`` looks on; the older exporter loses what it knows of shapes."""
+    return torch.onnx.is_in_onnx_export() and not torch.jit.is_tracing()
 
 
 def _reaching(kernel: Tensor, dim: int, anchor: int, size: int) -> tuple[Tensor, int]:

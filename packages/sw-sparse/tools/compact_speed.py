@@ -67,23 +67,24 @@ def main() -> None:
                 export_model(model, Path(folder) / f"{name}.onnx", "onnx", size=options.size)
                 makes[f"onnxruntime {name}"] = partial(_in_onnxruntime, Path(folder) / f"{name}.onnx", images)
         *_, (_, seconds) = take_turns(makes, options.turns, turn_seconds=0.5, alone=False)
-    drawn: dict[str, list[float]] = {"MiB of weights": sizes}
+    drawn = {"size of the file": sizes[1] / sizes[0]}
     for runtime in ("PyTorch", "onnxruntime")[: 1 + options.onnx]:
-        speeds = [options.batch / median(seconds[f"{runtime} {name}"]) for name in forms]
-        pairs = zip(seconds[f"{runtime} dense"], seconds[f"{runtime} compact"], strict=True)
-        print(f"{runtime:12} {speeds[0]:7.1f} -> {speeds[1]:7.1f} images/s, {median(a / b for a, b in pairs):.2f}x")
-        drawn[f"images/s, {runtime}"] = speeds
+        pairs = list(zip(seconds[f"{runtime} dense"], seconds[f"{runtime} compact"], strict=True))
+        before, after = (options.batch / median(times) for times in zip(*pairs, strict=True))
+        drawn[f"images/s, {runtime}"] = median(dense / compact for dense, compact in pairs)
+        print(f"{runtime:12} {before:7.1f} -> {after:7.1f} images/s, {drawn[f'images/s, {runtime}']:.2f}x")
     if options.figure:
         _draw(drawn, f"{options.model}, {options.sparsity:.0%} of the hidden units off", options.figure)
 
 
-def _draw(figures: dict[str, list[float]], title: str, path: Path) -> None:
-    figure = Figure(figsize=(9, 2.6), layout="constrained")
-    figure.suptitle(title)
-    for axes, (name, values) in zip(figure.subplots(1, len(figures)), figures.items(), strict=True):
-        bars = axes.bar(("dense", "compact"), values, color=("lightgray", "tab:blue"))
-        axes.bar_label(bars, fmt="%.1f")
-        axes.set(title=name, ylim=(0, 1.2 * max(values)))
+def _draw(shares: dict[str, float], title: str, path: Path) -> None:
+    figure = Figure(figsize=(8, 2.2), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(list(shares), [1.0] * len(shares), height=0.75, color="lightgray", label="dense")
+    bars = axes.barh(list(shares), list(shares.values()), height=0.45, label="compact")
+    axes.bar_label(bars, fmt="%.2fx", padding=4)
+    axes.set(title=title, xlim=(0, 1.25 * max(1.0, *shares.values())))
+    axes.legend()
     figure.savefig(path, dpi=110)
 
 

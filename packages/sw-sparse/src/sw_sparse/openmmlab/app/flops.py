@@ -14,6 +14,7 @@ from sw_sparse.openmmlab.task import Task
 
 SMALLEST = 32  # pixels of a side, of which one is left after a backbone's last stage
 
+
 def add_to(app: typer.Typer, task: Task) -> None:
     """Add the command to a task's program."""
 

@@ -3,14 +3,15 @@
     python packages/sw-sparse/tools/compact_speed.py --model shiftwise_tiny --onnx
 
 Half the units of every layer that has any are switched off at random, which is what decides speed; accuracy is another
-matter. Both forms are timed in turns in one process, so that what else the machine does meets both.
+matter. Timed is the CPU time of one thread, in turns, so that a machine that is busy with other things tells nearly the
+same ratio.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from functools import partial
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +25,7 @@ import sw_models  # noqa: F401  (its models, in timm)
 from sw_models.analysis.flops import count_macs
 from sw_models.checkpoints.load import write_state_dict
 from sw_models.export import export_model
-from sw_ops.bench.timing import Run, take_turns
+from sw_ops.bench.timing import Run
 from sw_sparse import Sparsifier, SparsityConfig, save_compact
 from sw_sparse.trainer.artifacts import deployed_run
 
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw speed and size into this PNG")
     options = parser.parse_args()
 
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     dense = timm.create_model(options.model).eval()
     config = SparsityConfig(sparsity=options.sparsity, granularity="unit", initialisation="random", update="static")
@@ -59,22 +61,27 @@ def main() -> None:
             print(f"{name:8} {numbers / 1e6:7.2f} M parameters  {macs / 1e9:6.2f} GMACs  "
                   f"{files[name].stat().st_size / 2**20:7.1f} MiB")  # fmt: skip
         images = torch.randn(options.batch, 3, options.size, options.size)
-        makes: dict[str, partial[Run]] = {
-            f"PyTorch {name}": partial(deployed_run, model, images) for name, model in forms.items()
-        }
+        runs: dict[str, Run] = {f"PyTorch {name}": deployed_run(model, images) for name, model in forms.items()}
         if options.onnx:
             for name, model in forms.items():
                 export_model(model, Path(folder) / f"{name}.onnx", "onnx", size=options.size)
-                makes[f"onnxruntime {name}"] = partial(_in_onnxruntime, Path(folder) / f"{name}.onnx", images)
-        *_, (_, seconds) = take_turns(makes, options.turns, turn_seconds=0.5, alone=False)
+                runs[f"onnxruntime {name}"] = _in_onnxruntime(Path(folder) / f"{name}.onnx", images)
+        turns = [{name: _seconds(run) for name, run in runs.items()} for _ in range(options.turns + 1)][1:]
     drawn = {"size of the file": sizes[1] / sizes[0]}
     for runtime in ("PyTorch", "onnxruntime")[: 1 + options.onnx]:
-        pairs = list(zip(seconds[f"{runtime} dense"], seconds[f"{runtime} compact"], strict=True))
+        pairs = [(turn[f"{runtime} dense"], turn[f"{runtime} compact"]) for turn in turns]
         before, after = (options.batch / median(times) for times in zip(*pairs, strict=True))
         drawn[f"images/s, {runtime}"] = median(dense / compact for dense, compact in pairs)
         print(f"{runtime:12} {before:7.1f} -> {after:7.1f} images/s, {drawn[f'images/s, {runtime}']:.2f}x")
     if options.figure:
         _draw(drawn, f"{options.model}, {options.sparsity:.0%} of the hidden units off", options.figure)
+
+
+def _seconds(run: Run) -> float:
+    run()  # for its weights to be in the cache
+    start = time.process_time()
+    run()
+    return time.process_time() - start
 
 
 def _draw(shares: dict[str, float], title: str, path: Path) -> None:
@@ -91,7 +98,9 @@ def _draw(shares: dict[str, float], title: str, path: Path) -> None:
 def _in_onnxruntime(path: Path, images: torch.Tensor) -> Run:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     array: Any = np.asarray(images)
 
     def infer() -> None:

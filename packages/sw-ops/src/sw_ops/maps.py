@@ -29,7 +29,7 @@ def select_channels(x: Tensor, index: Tensor) -> Tensor:
 
 def put_channels(x: Tensor, index: Tensor, values: Tensor) -> Tensor:
     """Write ``values`` to ``x[:, index]``, and return ``x``."""
-    index = index.to(x.device)
+    index, values = index.to(x.device), values.to(x.dtype)  # autocast makes them 16 bits
     if x.stride(1) == 1 and x.device.type == "cpu":  # as above
         pixels = x.permute(0, 2, 3, 1)
         batch, height, width = pixels.shape[0], pixels.shape[1], pixels.shape[2]

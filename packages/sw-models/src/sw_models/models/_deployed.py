@@ -20,7 +20,7 @@ from sw_models.models._reparam import batch_norm_affine
 from sw_ops import stripe_conv2d_fused
 from sw_ops.backend import under_transform
 from sw_ops.constants import ConstantTensors
-from sw_ops.maps import select_channels
+from sw_ops.maps import put_channels, select_channels
 
 _CACHED_BYTES = 8 * 2**20  # of the widest map: fits a cache, and is still large enough for a good matrix product
 
@@ -29,40 +29,36 @@ class FusedShiftwiseBlock(ConstantTensors):
     """A block in evaluation mode.
 
     Its input and output have the stage's channels in the order "processed, then copied". Where the block processes
-    fewer channels than its stage, because all slots of some are 0, it gathers them.
+    fewer channels than its stage, because all slots of some are 0, it gathers and scatters them.
     """
 
     rep_channels: Tensor | None = None
-    ghost_channels: Tensor | None = None
 
     def __init__(self, block: Any, order: Tensor) -> None:
         """Take a block in training form, and the order of its stage: int64 ``[dim]``, the channel at each place."""
         super().__init__()
         conv = block.conv.fuse()
         rep = len(conv.rep_channels)
-        own = torch.cat([conv.rep_channels, conv.ghost_channels])
-        places = order.argsort()[own]  # in the stage's order, of the channels in this block's own
-        scale, shift = (values[places] for values in batch_norm_affine(block.norm))
+        scale, shift = batch_norm_affine(block.norm)
         self.anchor, self.exact = conv.kernel_size // 2, conv.exact
-        self.rep_channels = self.ghost_channels = None
-        self.horizontal = nn.Parameter(conv.horizontal * scale[:rep, None, None])
-        self.vertical = nn.Parameter(conv.vertical * scale[:rep, None, None])
-        self.bias = nn.Parameter(conv.bias * scale[:rep] + shift[:rep])
-        self.ghost_scale = nn.Parameter(scale[rep:].clone())
-        self.ghost_shift = nn.Parameter(shift[rep:].clone())
+        self.rep_channels = None
+        places = order.argsort()[conv.rep_channels]  # of the processed channels, in the stage's order
+        as_the_stage = conv.channel_order is None
+        copied = slice(rep, None) if as_the_stage else slice(None)
+        self.horizontal = nn.Parameter(conv.horizontal * scale[places, None, None])
+        self.vertical = nn.Parameter(conv.vertical * scale[places, None, None])
+        self.bias = nn.Parameter(conv.bias * scale[places] + shift[places])
+        self.ghost_scale = nn.Parameter(scale[copied].clone())
+        self.ghost_shift = nn.Parameter(shift[copied].clone())
         self.squeeze, self.excite = _linear(block.se.fc1), _linear(block.se.fc2)
-        self.squeeze.weight = nn.Parameter(self.squeeze.weight[:, places])
-        self.excite.weight = nn.Parameter(self.excite.weight[places])
-        self.excite.bias = nn.Parameter(self.excite.bias[places])
-        self.expand_weight = nn.Parameter(block.expand.weight.flatten(1)[:, places])
-        self.expand_bias = block.expand.bias
+        self.expand_weight, self.expand_bias = nn.Parameter(block.expand.weight.flatten(1)), block.expand.bias
         self.grn_weight, self.grn_eps = block.grn.weight, block.grn.eps
         scale, shift = batch_norm_affine(block.project_norm)
         weight, bias = block.project.weight.flatten(1), block.project.weight.flatten(1) @ block.grn.bias
         self.project_weight = nn.Parameter((weight * (scale * block.gamma)[:, None])[order])
         self.project_bias = nn.Parameter(((bias * scale + shift) * block.gamma)[order])
-        if not torch.equal(own, order):
-            self.set_constants(rep_channels=places[:rep], ghost_channels=places[rep:])
+        if not as_the_stage:
+            self.set_constants(rep_channels=places)
 
     exact = False  # of blocks that were pickled before there was a choice
 
@@ -73,10 +69,14 @@ class FusedShiftwiseBlock(ConstantTensors):
             x: ``[B, dim, H, W]``.
             scratch: ``[2, B*H*W, hidden]``, memory to work in; without it, new memory is taken.
         """
-        rep, ghost = self._parts(x)
+        scale, shift, places = self.ghost_scale[:, None, None], self.ghost_shift[:, None, None], self.rep_channels
+        count = self.bias.shape[0]
+        rep = x[:, :count] if places is None else select_channels(x, places)
         processed = stripe_conv2d_fused(rep, self.horizontal, self.vertical, self.bias, self.anchor, exact=self.exact)
-        copied = ghost * self.ghost_scale[:, None, None] + self.ghost_shift[:, None, None]
-        y = torch.cat([processed, copied], dim=1)
+        if places is None:
+            y = torch.cat([processed, x[:, count:] * scale + shift], dim=1)
+        else:
+            y = put_channels(torch.addcmul(shift, x, scale), places, processed)
         y = y.mul_(self.excite(self.squeeze(y.mean((2, 3))).relu_()).sigmoid_()[:, :, None, None])
 
         batch, dim, height, width = y.shape
@@ -93,14 +93,6 @@ class FusedShiftwiseBlock(ConstantTensors):
         h = h.view(-1, hidden)
         y = torch.addmm(self.project_bias, h, self.project_weight.T).view(batch, height, width, dim)
         return y.permute(0, 3, 1, 2).add_(x)
-
-    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the channels that are processed, and those that are copied."""
-        rep, ghost = self.rep_channels, self.ghost_channels
-        if rep is None or ghost is None:
-            count = self.bias.shape[0]
-            return x[:, :count], x[:, count:]
-        return select_channels(x, rep), select_channels(x, ghost)
 
     def _response(self, h: Tensor, squares: Tensor | None) -> Tensor:
         """Return the factors of the global response norm, ``[B, 1, hidden]``."""
@@ -191,5 +183,5 @@ def _permutation(order: Tensor, like: Tensor) -> nn.Conv2d:
     return layer
 
 
-for _function in ("stripe_conv2d_fused", "l2_norm", "select_channels"):
+for _function in ("stripe_conv2d_fused", "l2_norm", "put_channels", "select_channels"):
     torch.fx.wrap(_function)  # they ask for shapes and devices, which symbolic tracing has not

@@ -106,6 +106,23 @@ def test_wrong_decisions_come_first_and_are_marked(write):
     assert wrong == [True, True, False, False]
 
 
+def test_rates_of_false_alarms_and_escapes_stand_beside_those_in_force(write):
+    html = write()
+    rows = re.findall(r"<td>(at [^<]*)</td><td>([^<]*)<small>[^<]*</small></td><td>([^<]*)<", html)
+    assert rows[0] == ("at the threshold", "100.0", "0.0")
+    assert rows[1:] == [
+        (f"at most {rate} % {what}", "0.0", "0.0") for what in ("escapes", "false alarms") for rate in (0, 1, 2)
+    ]
+
+
+def test_a_slider_moves_the_threshold_over_all_scores(write, evaluation):
+    found = re.search(
+        r'class="threshold" min="(.*?)" max="(.*?)"\s+step="any" value="(.*?)" data-in-force="(.*?)"', write()
+    )
+    scores = [one.inspection.score for one in evaluation.tested]
+    assert [float(value) for value in found.groups()] == [min(scores), max(scores), 0.0, 0.0]
+
+
 def test_whatever_a_run_noted_is_shown_and_escaped(write):
     html = write(note="<b>")
     for fact in ("&lt;swnano&gt;", "<dt>aligned</dt><dd>yes</dd>", "training 12.3, inspecting 1.2", "&lt;b&gt;"):
@@ -180,6 +197,13 @@ const covered = () => find("article").map((card) => getComputedStyle(card.queryS
   click(".wrong-only"); click(".wrong-first"); outcome.byScore = shown();
   slide(".cover-all", 30); outcome.coverAll = covered();
   slide("article input", 0); outcome.coverOne = covered();
+  const read = (what) => document.querySelector(what).textContent;
+  const decided = () => [shown(), read(".missed"), read(".false-alarms")];
+  click(".wrong-only");
+  slide(".threshold", document.querySelector(".threshold").max); outcome.strict = decided();
+  outcome.outlines = find("article .found").map((line) => getComputedStyle(line).display);
+  click(".in-force"); outcome.inForce = decided();
+  click(".wrong-only");
   click("[data-path]"); await null; outcome.copied = copied;
   outcome.picture = await new Promise((done) => {
     const image = new Image();
@@ -217,5 +241,8 @@ def test_in_a_browser_filters_filter_sliders_slide_and_nothing_is_complained_abo
     assert sorted(outcome["byScore"][:2]) == spots
     assert outcome["coverAll"] == ["inset(0px 70% 0px 0px)"] * 4
     assert outcome["coverOne"] == ["inset(0px 100% 0px 0px)"] + ["inset(0px 70% 0px 0px)"] * 3
+    assert [sorted(outcome["strict"][0]), *outcome["strict"][1:]] == [[], "0", "0"]  # both spots score the same
+    assert sorted(outcome["outlines"]) == ["block"] * 2 + ["none"] * 2
+    assert [sorted(outcome["inForce"][0]), *outcome["inForce"][1:]] == [good, "0", "2"]
     assert outcome["copied"][0].endswith(outcome["byScore"][0])
     assert outcome["picture"] == 256

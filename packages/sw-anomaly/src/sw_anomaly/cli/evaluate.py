@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,8 +90,22 @@ def _print_one(outcome: Outcome, as_json: bool) -> None:
     texts = {kind: percentages(scores) for kind, scores in measured.items()}
     rows = [{"defect": kind, **{METRICS[name]: text[name] for name in HEADLINES}} for kind, text in texts.items()]
     print_rows(rows, as_json=False, title=f"Defects in {result['category']}{_stamps(result)}, percent")
+    points = [
+        {
+            "threshold": point.at,
+            "false alarms": _with_interval(point.false_alarms, point.false_alarms_interval),
+            "escapes": _with_interval(point.escapes, point.escapes_interval),
+        }
+        for point in evaluation.operating_points
+    ]
+    print_rows(points, as_json=False, title="Good ones called defective, defective ones called good, percent")
     print(f"at the threshold: {_decisions(evaluation)}")
     print(f"results: {outcome.run / 'results.json'}\nreport:  {outcome.run / 'report.html'}  (open it in a browser)")
+
+
+def _with_interval(value: float, interval: tuple[float, float]) -> str:
+    low, high = (_percent(None if math.isnan(end) else end) for end in interval)
+    return "–" if math.isnan(value) else f"{_percent(value)} ({low} to {high})"
 
 
 def _decisions(evaluation: Evaluation) -> str:

@@ -12,6 +12,7 @@ from sw_anomaly.data.category import LabelledImage
 from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.detector import Inspection
 from sw_anomaly.metrics.bootstrap import LEVEL, RESAMPLES, ImageStatistics, Interval, bootstrap, collect
+from sw_anomaly.metrics.operating_points import OperatingPoint, operating_points
 from sw_anomaly.metrics.ranking import Ranking, agreement, rank_images, rank_pixels, region_overlap
 from sw_anomaly.progress import Progress, silent
 from sw_models.errors import InputError
@@ -102,6 +103,7 @@ class Evaluation:
     per_defect_intervals: dict[str, dict[str, Interval]]
     curves: dict[str, np.ndarray]  # at the rates `metrics.CURVE_AXIS`
     statistics: ImageStatistics  # what `sw-anomaly compare` needs to know of each image
+    operating_points: tuple[OperatingPoint, ...]  # at the thresholds in force, and at those of stated rates
 
     @property
     def missed(self) -> int:
@@ -124,6 +126,7 @@ class Evaluation:
                 "overall": _without_nan(self.overall_intervals),
                 "per_defect": {kind: _without_nan(ends) for kind, ends in self.per_defect_intervals.items()},
             },
+            "operating_points": [_point(one) for one in self.operating_points],
             "missed": self.missed,
             "false_alarms": self.false_alarms,
             "images": [
@@ -196,7 +199,16 @@ def evaluate(detector: Detector, images: Sequence[LabelledImage], progress: Prog
         per_defect[kind] = _measure([tested[row] for row in rows])[0]
         per_defect_intervals[kind] = bootstrap(statistics.select(rows))
     return Evaluation(
-        tuple(tested), overall, per_defect, bootstrap(statistics), per_defect_intervals, curves, statistics
+        tuple(tested),
+        overall,
+        per_defect,
+        bootstrap(statistics),
+        per_defect_intervals,
+        curves,
+        statistics,
+        operating_points(
+            statistics.scores, statistics.defective, np.array([one.called_defective for one in tested], dtype=bool)
+        ),
     )
 
 
@@ -252,3 +264,8 @@ Value = TypeVar("Value", float, Interval)
 
 def _without_nan(values: Mapping[str, Value]) -> dict[str, Value | None]:
     return {name: None if np.isnan(value).any() else value for name, value in values.items()}
+
+
+def _point(point: OperatingPoint) -> dict[str, Any]:
+    values = asdict(point)
+    return {"at": values.pop("at"), **_without_nan(values)}

@@ -42,7 +42,8 @@ METRICS = {
     "recall": "recall",
 }
 HEADLINES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "aupro_05")  # shown first
-BULKY = {"overall", "per_defect", "intervals", "images", "missed", "false_alarms"}  # shown elsewhere than under facts
+# shown elsewhere than under facts
+BULKY = {"overall", "per_defect", "intervals", "images", "missed", "false_alarms", "operating_points"}
 
 
 def write_sections(path: Path, sections: Sequence[Mapping[str, Any]]) -> None:
@@ -97,6 +98,14 @@ def describe(evaluation: Evaluation, result: Mapping[str, Any], intensity: Inten
         "counts": {kind: sum(one.image.kind == kind for one in evaluation.tested) for kind in kinds},
         "missed": evaluation.missed,
         "false_alarms": evaluation.false_alarms,
+        "points": [
+            {
+                "at": point.at,
+                "false_alarms": _estimate(point.false_alarms, point.false_alarms_interval),
+                "escapes": _estimate(point.escapes, point.escapes_interval),
+            }
+            for point in evaluation.operating_points
+        ],
         "charts": _charts(evaluation),
         "histogram": _histogram(evaluation, result["image_threshold"]),
         "cards": sorted(cards, key=lambda card: (card["right"], card["kind"] == GOOD, -card["score"])),
@@ -113,14 +122,12 @@ def _percentage(value: float) -> str:
 
 
 def _estimates(scores: Scores, intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
-    return {
-        name: {
-            "value": getattr(scores, name),
-            "text": _percentage(getattr(scores, name)),
-            "interval": "" if math.isnan(low) else f"{_percentage(low)} – {_percentage(high)}",
-        }
-        for name, (low, high) in ((name, intervals[name]) for name in METRICS)
-    }
+    return {name: _estimate(getattr(scores, name), intervals[name]) for name in METRICS}
+
+
+def _estimate(value: float, interval: Interval) -> dict[str, Any]:
+    ends = "" if math.isnan(interval[0]) else f"{_percentage(interval[0])} – {_percentage(interval[1])}"
+    return {"value": value, "text": _percentage(value), "interval": ends}
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -150,7 +157,7 @@ def _card(tested: TestedImage, scale: tuple[float, float], intensity: Intensity)
     scores = np.asarray(Image.fromarray(tested.inspection.map).resize(photo.size, Image.Resampling.BILINEAR))
     truth, found = (
         np.asarray(Image.fromarray(mask).resize(photo.size, Image.Resampling.NEAREST))
-        for mask in (tested.mask, tested.verdict.pixels)
+        for mask in (tested.mask, tested.inspection.map >= min(scale[0], tested.inspection.map.max()))
     )
     warmth = Image.fromarray(color(heat(scores, *scale)))
     return {
@@ -158,7 +165,7 @@ def _card(tested: TestedImage, scale: tuple[float, float], intensity: Intensity)
         "file": f"{tested.image.kind}/{tested.image.path.name}",
         "path": str(tested.image.path.resolve()),
         "score": tested.inspection.score,
-        "verdict": "defective" if tested.called_defective else "good",
+        "called": tested.called_defective,
         "right": tested.is_right,
         "shape": "{} / {}".format(*photo.size),
         "photo": _embed(photo, "JPEG", quality=86),
@@ -243,7 +250,9 @@ def _histogram(evaluation: Evaluation, threshold: float) -> dict[str, Any]:
         "low": f"{low:.3g}",
         "high": f"{high:.3g}",
         "most": most,
-        "threshold": 100 * (threshold - low) / (high - low),
+        "range": (low, high),
+        "threshold": threshold,
+        "mark": 100 * (threshold - low) / (high - low),
         "bars": {name: [100 * int(count) / most for count in values] for name, values in counts.items()},
         "width": 100 / BARS,
     }

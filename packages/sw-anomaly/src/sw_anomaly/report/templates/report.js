@@ -7,6 +7,8 @@ for (const section of document.querySelectorAll("section[data-category]")) {
   const wrongFirst = section.querySelector(".wrong-first");
   const wrongOnly = section.querySelector(".wrong-only");
   const cover = section.querySelector(".cover-all");
+  const slider = section.querySelector(".threshold");
+  const mark = section.querySelector(".at-threshold");
   let kind = "";
 
   const isWrong = (card) => card.classList.contains("wrong");
@@ -21,6 +23,23 @@ for (const section of document.querySelectorAll("section[data-category]")) {
     section.querySelector(".shown").textContent = `${shown} of ${cards.length} images`;
   }
 
+  function decide(threshold) {
+    const share = (threshold - slider.min) / (slider.max - slider.min);
+    for (const end of ["x1", "x2"]) mark.setAttribute(end, 100 * share);
+    section.querySelector("output").textContent = Number(threshold.toPrecision(3));
+    const wrong = { good: 0, defective: 0 };
+    for (const card of cards) {
+      const isGood = card.dataset.kind === "good", isCalled = card.dataset.score >= threshold;
+      card.classList.toggle("called", isCalled);
+      card.classList.toggle("wrong", isGood === isCalled);
+      card.querySelector(".verdict").textContent = `${isGood === isCalled ? "✗" : "✓"} called ${isCalled ? "defective" : "good"}`;
+      wrong[isGood ? "good" : "defective"] += isGood === isCalled;
+    }
+    section.querySelector(".missed").textContent = wrong.defective;
+    section.querySelector(".false-alarms").textContent = wrong.good;
+    refresh();
+  }
+
   function setCover(card, percent) {
     card.style.setProperty("--cover", `${percent}%`);
     card.querySelector("input").value = percent;
@@ -28,10 +47,15 @@ for (const section of document.querySelectorAll("section[data-category]")) {
 
   for (const button of kinds) button.addEventListener("click", () => { kind = button.dataset.filter; refresh(); });
   for (const box of [wrongFirst, wrongOnly]) box.addEventListener("change", refresh);
+  slider.addEventListener("input", () => decide(slider.valueAsNumber));
+  section.querySelector(".in-force").addEventListener("click", () => {
+    slider.value = slider.dataset.inForce;
+    decide(Number(slider.dataset.inForce));
+  });
   cover.addEventListener("input", () => cards.forEach((card) => setCover(card, cover.value)));
   for (const card of cards) {
-    const slider = card.querySelector("input");
-    slider.addEventListener("input", () => setCover(card, slider.value));
+    const own = card.querySelector("input");
+    own.addEventListener("input", () => setCover(card, own.value));
     const copy = card.querySelector("button");
     copy.addEventListener("click", async () => {
       const done = await copyText(copy.dataset.path);
@@ -40,7 +64,7 @@ for (const section of document.querySelectorAll("section[data-category]")) {
       setTimeout(() => { copy.textContent = "copy path"; }, 2000);
     });
   }
-  refresh();
+  decide(Number(slider.dataset.inForce));
 }
 
 async function copyText(text) {

@@ -1,6 +1,7 @@
 """Export: the file decides by itself what the detector decides, and one that does not is refused."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,12 +11,13 @@ from sw_anomaly.data.category import LabelledImage
 from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.data.manifest import write_manifest
 from sw_anomaly.data.splits import Protocol, Split
-from sw_anomaly.detector import Detector
-from sw_anomaly.export.onnx import OUTPUTS, check_file, export_detector
+from sw_anomaly.detector import Detector, DetectorInfo
+from sw_anomaly.export.onnx import OUTPUTS, _thresholds_by_rate, check_file, export_detector
 from sw_anomaly.methods.ensemble import Ensemble
 from sw_anomaly.methods.patch_bank import PatchBank
 from sw_anomaly.methods.unet.method import IN_CHANNELS, UNetMethod
 from sw_anomaly.methods.unet.networks import create_model
+from sw_anomaly.metrics.thresholds import GoodScores
 from sw_anomaly.preprocessing.pose import Crop
 from sw_anomaly.preprocessing.view import View
 from sw_models.errors import InputError
@@ -23,6 +25,7 @@ from sw_models.errors import InputError
 from conftest import draw_nail, refusal, save
 
 SIZE = 64
+INFO = DetectorInfo("nail", "bank", "none", Protocol(), 0, "", (), View(64), Intensity(), "off", 1.0, 1.0)
 CROP = Crop(48, 32, 3, (210.0, 210.0, 210.0))
 
 
@@ -34,6 +37,7 @@ def decide(means, **changes):
         "model": "swnano",
         "view": View(SIZE, CROP),
         "intensity": Intensity(),
+        "good": None,
     }
     thresholds = {"image_threshold": 3.0, "pixel_threshold": 2.0}
     return Detector(means, SimpleNamespace(**{**info, **thresholds, **changes}))
@@ -75,7 +79,8 @@ def assert_agreement(file, detector, images):
         assert score == pytest.approx(wanted.score, rel=0.01)
         np.testing.assert_allclose(score_map, wanted.map, atol=0.01 * wanted.map.max())
         assert is_defective == (score >= detector.image_threshold)
-        np.testing.assert_array_equal(mask, score_map >= detector.pixel_threshold)
+        marked = score_map >= min(detector.pixel_threshold, score_map.max())
+        np.testing.assert_array_equal(mask, marked if is_defective else np.zeros_like(marked))
         maps.append(score_map)
     return maps
 
@@ -84,6 +89,37 @@ def test_the_file_alone_decides_as_the_detector_does(detector, exported):
     images = [draw_nail(angle)[number:] for number, angle in enumerate((0.4, 2.9, 5.0))]
     for found in assert_agreement(exported, detector, [*images, np.zeros((40, 90, 3), dtype=np.uint8)]):
         assert found.min() < 0.1 * found.max()  # nothing is said of places outside the crop
+
+
+def test_thresholds_may_be_given_and_pixels_follow_the_verdict(exported):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(exported)
+    image = draw_nail(2.0, mark=(10, 0))
+    score, score_map, *_ = session.run(OUTPUTS, {"image": image})
+    level = np.float32(np.quantile(score_map, 0.99))
+    for image_threshold, pixel_threshold, marked in (
+        (score, level, score_map >= level),
+        (score, score_map.max() + 1, score_map == score_map.max()),
+        (score + 1, level, np.zeros(score_map.shape, dtype=bool)),
+    ):
+        given = {
+            "image_threshold": np.array(image_threshold, dtype=np.float32),
+            "pixel_threshold": np.array(pixel_threshold, dtype=np.float32),
+        }
+        *_, is_defective, mask = session.run(OUTPUTS, {"image": image, **given})
+        assert is_defective == (score >= image_threshold)
+        np.testing.assert_array_equal(mask, marked)
+
+
+def test_the_thresholds_of_rates_are_told_with_the_file():
+    good = GoodScores(tuple(np.linspace(1, 2, 200)), tuple(np.linspace(2, 3, 200)), 200, 0.5)
+    told = _thresholds_by_rate(Detector(None, replace(INFO, good=good)))
+    assert list(told) == ["0.005", "0.01", "0.02", "0.05", "0.1"]
+    for rate, thresholds in told.items():
+        kept = Detector(None, replace(INFO, good=good)).keeping(float(rate))
+        assert thresholds == {"image_threshold": kept.image_threshold, "pixel_threshold": kept.pixel_threshold}
+    assert _thresholds_by_rate(Detector(None, INFO)) == {}
 
 
 @pytest.mark.usefixtures("exporter")
@@ -105,6 +141,7 @@ def test_the_file_says_what_it_is(exported):
         "white": 255,
         "image_threshold": 3.0,
         "pixel_threshold": 2.0,
+        "false_alarms": {},
     }
 
 

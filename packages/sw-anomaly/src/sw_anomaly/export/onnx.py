@@ -1,7 +1,8 @@
 """A detector as one ONNX file that takes an image as it comes from the camera and says whether it is defective.
 
 Scaling, finding how a part lies, the method, smoothing, scoring and both thresholds are in the file, so that it runs
-where neither this package nor torch is installed. Whether it says what the detector says is checked on every export.
+where neither this package nor torch is installed; other thresholds are taken as inputs. Whether it says what the
+detector says is checked on every export.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.detector import Detector
+from sw_anomaly.evaluation.evaluate import Verdict, decide
+from sw_anomaly.methods.base import Inspection
 from sw_anomaly.preprocessing.graph import ViewGraph
 from sw_anomaly.preprocessing.pose import Crop
 from sw_models.errors import InputError
@@ -26,7 +29,9 @@ from sw_models.files import write_atomically
 from sw_ops import use_backend
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
+THRESHOLDS = ("image_threshold", "pixel_threshold")  # inputs that may be left out
 OUTPUTS = ("score", "map", "is_defective", "mask")
+RATES = (0.005, 0.01, 0.02, 0.05, 0.1)  # of false alarms, whose thresholds the file tells
 TOLERANCE = 0.01  # of the largest value in a map: some pixels are rounded differently when images are scaled
 
 
@@ -48,24 +53,24 @@ class Check:
 
 
 class Decision(nn.Module):
-    """``Detector.inspect`` and the thresholds as one module: an image, [H, W, 3], to ``OUTPUTS``.
+    """``Detector.inspect`` and ``decide`` as one module: an image, [H, W, 3], and ``THRESHOLDS`` to ``OUTPUTS``.
 
-    The image is of type uint8, or of the type that deeper files have. The outputs are the score, float32 []; the map,
-    float32 [H, W]; the decisions on the image, bool [], and on its pixels, bool [H, W].
+    The image is of type uint8, or of the type that deeper files have; the thresholds are float32 []. The outputs are
+    the score, float32 []; the map, float32 [H, W]; the decisions on the image, bool [], and on its pixels, bool [H, W].
     """
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.method = detector.method.exportable()
         self.view = ViewGraph(detector.info.view, detector.intensity)
-        self.image_threshold, self.pixel_threshold = detector.image_threshold, detector.pixel_threshold
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor, image_threshold: Tensor, pixel_threshold: Tensor) -> tuple[Tensor, ...]:
         """Inspect an image and decide."""
         view, put_back = self.view(image)
         score, heat = self.method(view)
         full = put_back(heat)
-        return score, full, score >= self.image_threshold, full >= self.pixel_threshold
+        is_defective = score >= image_threshold
+        return score, full, is_defective, is_defective & (full >= torch.minimum(pixel_threshold, full.max()))
 
 
 def export_detector(detector: Detector, path: Path, images: Sequence[np.ndarray] = ()) -> Check:
@@ -86,6 +91,8 @@ def export_detector(detector: Detector, path: Path, images: Sequence[np.ndarray]
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise InputError(f"export needs {', '.join(missing)}; install sw-anomaly[onnx]")
+    if detector.info.view.tiles:
+        raise InputError("export: got a detector that inspects images in tiles, want one trained with --tile off")
     decision = Decision(detector).eval()
     checked: list[Check] = []
 
@@ -105,22 +112,35 @@ def check_file(path: Path, detector: Detector, given: Sequence[np.ndarray] = ())
     score_difference = map_difference = 0.0
     crop, side = detector.info.view.crop, detector.image_size
     drawn = [*_draw_noise(side), *(_draw_parts(crop, side) if crop else ())]
-    for image in (*given, *(to_file(levels, detector.intensity) for levels in drawn)):
+    for number, image in enumerate((*given, *(to_file(levels, detector.intensity) for levels in drawn))):
         image = _of_type(image, detector.intensity)
         score, score_map, is_defective, mask = session.run(OUTPUTS, {"image": image})
         wanted = detector.inspect(image)
         highest = float(wanted.map.max())
         score_difference = float(np.maximum(score_difference, abs(float(score) - wanted.score) / highest))
         map_difference = float(np.maximum(map_difference, np.abs(score_map - wanted.map).max() / highest))
-        follows = (score >= detector.image_threshold) == is_defective
-        follows = follows and bool(((score_map >= detector.pixel_threshold) == mask).all())
-        agrees = score_difference <= TOLERANCE and map_difference <= TOLERANCE and np.isfinite(score)
+        agrees = score_difference <= TOLERANCE and map_difference <= TOLERANCE and bool(np.isfinite(score))
+        verdict = decide(detector, Inspection(float(score), score_map)) if agrees else Verdict(is_defective, mask)
+        follows = verdict.is_defective == is_defective and np.array_equal(verdict.pixels, mask)
+        follows = follows and (number > 0 or _takes_thresholds(session, image, score, score_map))
         if not (follows and agrees):
             raise RuntimeError(
                 f"the exported file disagrees with the detector: scores differ by {score_difference:.2g}, maps by "
                 f"{map_difference:.2g}, decisions {'follow' if follows else 'do not follow'} the thresholds"
             )
     return Check(len(given), len(drawn), score_difference, map_difference)
+
+
+def _takes_thresholds(session: Any, image: np.ndarray, score: np.ndarray, score_map: np.ndarray) -> bool:
+    """Whether an image is good just above its score, and defective at it, where its hottest pixels are."""
+
+    def run(*thresholds: np.ndarray) -> tuple[bool, np.ndarray]:
+        given = {name: np.asarray(value) for name, value in zip(THRESHOLDS, thresholds, strict=True)}
+        return session.run(OUTPUTS[2:], {"image": image, **given})
+
+    highest = score_map.max()
+    (above, none), (at, hottest) = run(np.nextafter(score, np.float32(np.inf)), highest * 0), run(score, highest)
+    return not above and not none.any() and bool(at) and np.array_equal(hottest, score_map >= highest)
 
 
 def input_type(intensity: Intensity) -> torch.dtype:
@@ -167,19 +187,38 @@ def _write(decision: Decision, detector: Detector, path: Path) -> None:
 
     image = torch.zeros(detector.image_size + 32, detector.image_size + 16, 3, dtype=input_type(detector.intensity))
     sides = {0: torch.export.Dim("height", min=16, max=16384), 1: torch.export.Dim("width", min=16, max=16384)}
+    thresholds = dict(zip(THRESHOLDS, (detector.image_threshold, detector.pixel_threshold), strict=True))
     with torch.no_grad(), use_backend("torch"):  # the file must run where sw-ops is not installed
         program = torch.onnx.export(
             decision,
-            (image,),
-            input_names=["image"],
+            (image, *(torch.tensor(value, dtype=torch.float32) for value in thresholds.values())),
+            input_names=["image", *thresholds],
             output_names=list(OUTPUTS),
             dynamo=True,
-            dynamic_shapes=(sides,),
+            dynamic_shapes=(sides, None, None),
             verbose=False,
         )
     model = cast(torch.onnx.ONNXProgram, program).model_proto  # None in the old exporter only
-    about = {"category": detector.info.category, "method": detector.info.method, "model": detector.info.model}
-    thresholds = {"image_threshold": detector.image_threshold, "pixel_threshold": detector.pixel_threshold}
-    white = {"white": 255 if detector.intensity.white is None else detector.intensity.white}
-    onnx.helper.set_model_props(model, {"sw-anomaly": json.dumps({**about, **white, **thresholds})})
+    for name, value in thresholds.items():  # an input of an initializer's name may be left out
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, dtype=np.float32), name))
+    about = {
+        "category": detector.info.category,
+        "method": detector.info.method,
+        "model": detector.info.model,
+        "white": 255 if detector.intensity.white is None else detector.intensity.white,
+        **thresholds,
+        "false_alarms": _thresholds_by_rate(detector),
+    }
+    onnx.helper.set_model_props(model, {"sw-anomaly": json.dumps(about)})
     onnx.save(model, path)
+
+
+def _thresholds_by_rate(detector: Detector) -> dict[str, dict[str, float]]:
+    """The thresholds that keep some rates of false alarms; none of former checkpoints."""
+    if detector.info.good is None:
+        return {}
+    kept = {rate: detector.keeping(rate) for rate in RATES}
+    return {
+        f"{rate:g}": dict(zip(THRESHOLDS, (one.image_threshold, one.pixel_threshold), strict=True))
+        for rate, one in kept.items()
+    }

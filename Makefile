@@ -111,6 +111,10 @@ test-third-parties: $(UV) ## segmentation_models_pytorch and anomalib on our bac
 	$(UV) pip install --quiet --python .venvs/third-parties segmentation-models-pytorch==0.6.0 anomalib==2.7.0
 	.venvs/third-parties/bin/python -m pytest -rs packages/sw-models/tests/test_third_parties.py
 
+peers: $(UV) ## anomalib beside sw-anomaly, in an environment of their own, for packages/sw-anomaly/tools/anomalib_patchcore.py
+	UV_PROJECT_ENVIRONMENT=.venvs/peers $(UV) sync --quiet --package sw-anomaly
+	$(UV) pip install --quiet --python .venvs/peers anomalib==2.7.0
+
 test-slow: .venv $(PACKAGES:%=.venvs/%) ## the tests that take minutes, and that `make test` leaves out
 	.venv/bin/python -m pytest -m slow tests
 	for package in $(PACKAGES); do \

@@ -114,7 +114,7 @@ def test_other_rates_of_false_alarms_follow_from_what_the_checkpoint_holds(tmp_p
     assert "0 of 200 held-out good images reach the threshold: at most 1.1 % false" in strict.promise(0.01)
     assert "1 % takes 230 held-out images" in strict.promise(0.01)
     assert "takes" not in loose.promise(0.3)
-    with pytest.raises(InputError, match="false alarms: got a rate of 2, want one above 0"):
+    with pytest.raises(InputError, match="--false-alarms: got 2, want a rate above 0"):
         detector.keeping(2)
     with pytest.raises(InputError, match="holds no scores; train again"):
         Detector(Bright(), replace(info, good=None)).keeping(0.1)

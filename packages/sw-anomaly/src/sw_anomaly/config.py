@@ -24,6 +24,9 @@ class TrainingConfig:
     weights: str | None = None  # file with weights of a backbone
     align: str = "auto"
     bit_depth: int | None = None  # bits in use in files deeper than 8 bits, None to learn them from the images
+    tile: str = "auto"
+    smallest_defect: int = 10  # pixels across, in the image as it is
+    false_alarms: float | None = None  # the rate that thresholds keep, None for those in balance
     protocol: str = "unsupervised"
     defects: int = 0
     known_type: str | None = None

@@ -65,6 +65,7 @@ class DetectorInfo:
         view: How images come before the method.
         intensity: The scale that images are read on.
         alignment: What the images said about aligning the parts.
+        tiling: What their size said about inspecting them in tiles.
         image_threshold: Images that score this much are called defective.
         pixel_threshold: Pixels of defective images that score this much are called defective.
         good: What it says of the good training images; None in former checkpoints.
@@ -83,6 +84,7 @@ class DetectorInfo:
     image_threshold: float
     pixel_threshold: float
     good: GoodScores | None = None
+    tiling: str = ""
 
 
 class Detector:
@@ -148,11 +150,10 @@ class Detector:
         Raises:
             InputError: If the rate is another number, or the checkpoint does not hold scores of good images.
         """
-        if not 0 < rate < 1:
-            raise InputError(f"false alarms: got a rate of {rate:g}, want one above 0 and below 1, such as 0.02")
+        check_rate(rate)
         good = self.info.good
         if good is None:
-            raise InputError("false alarms: the checkpoint is of a former version and holds no scores; train again")
+            raise InputError("--false-alarms: the checkpoint is of a former version and holds no scores; train again")
         image, pixel = threshold_at(good.scores, rate), threshold_at(good.peaks, rate)
         return Detector(self.method, replace(self.info, image_threshold=image, pixel_threshold=pixel))
 
@@ -184,6 +185,12 @@ class Detector:
                 raise OSError(f"{path}: {error}") from error
 
         write_atomically(path, write)
+
+
+def check_rate(rate: float) -> None:
+    """Raise ``InputError`` if this is no rate of false alarms that can be asked for."""
+    if not 0 < rate < 1:
+        raise InputError(f"--false-alarms: got {rate:g}, want a rate above 0 and below 1, such as 0.02")
 
 
 def _sort_header(path: Path) -> None:
@@ -272,7 +279,7 @@ def _parse_info(path: Path, metadata: Mapping[str, str]) -> DetectorInfo:
         view = info.pop("framing" if metadata["format"] == OLDEST else "view")
         crop = Crop(**{**view["crop"], "ground": tuple(view["crop"]["ground"])}) if view["crop"] else None
         parsed = {
-            "view": View(view["image_size"], crop),
+            "view": View(view["image_size"], crop, view.get("tiles", False)),
             "intensity": Intensity(**info.get("intensity", {})),
             "protocol": Protocol(**info["protocol"]),
             "seen": tuple(info["seen"]),
@@ -306,12 +313,15 @@ def _checked(info: DetectorInfo) -> DetectorInfo:
         info.model,
         info.training_images,
         info.alignment,
+        info.tiling,
         info.protocol.name,
         *info.seen,
     ]
     sizes = [info.view.image_size, *((crop.height, crop.width) if crop else ())]
     counts = [info.seed, info.protocol.defects, *([crop.margin] if crop else ())]
     numbers = [info.image_threshold, info.pixel_threshold, *(crop.ground if crop else ()), *([white] if white else ())]
+    if type(info.view.tiles) is not bool:
+        raise ValueError("tiles that are neither true nor false")
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a name that is no text")
     if not all(type(size) is int and 0 < size <= MAX_SIDE for size in sizes):
@@ -326,7 +336,9 @@ def _checked(info: DetectorInfo) -> DetectorInfo:
 def _restore(info: DetectorInfo, state: dict[str, Tensor], former: bool) -> Method:
     names = info.method.split("+")
     if len(names) == 1:
-        return PARTS[info.method].from_state(state, info.model, info.view.image_size, former)
+        method: Method = PARTS[info.method].from_state(state, info.model, info.view.image_size, former)
+        method.tiles = info.view.tiles
+        return method
     parts = {}
     for name in names:
         prefix = f"parts.{name}."

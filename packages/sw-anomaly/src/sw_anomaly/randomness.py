@@ -16,6 +16,7 @@ class Purpose(IntEnum):
     VALIDATION = 3
     BANK = 4
     CORE_SET = 5
+    TILES = 6
 
 
 def generator(seed: int, purpose: Purpose, number: int = 0) -> np.random.Generator:

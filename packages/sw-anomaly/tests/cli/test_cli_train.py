@@ -6,6 +6,8 @@ from dataclasses import fields
 import pytest
 
 from sw_anomaly.config import TrainingConfig
+from sw_anomaly.detector import read_info
+from sw_anomaly.metrics.thresholds import threshold_at
 
 from conftest import refusal
 
@@ -79,3 +81,16 @@ def test_the_defaults_that_help_tells_of_are_those_of_the_configuration(run):
     assert f"Default: {defaults['epochs']}." in told
     for name in ("method", "model", "align", "protocol"):
         assert f"{defaults[name]} (the default)" in told
+
+
+def test_a_rate_of_false_alarms_is_trained_for_and_evaluated_with(run, tiny_root, tmp_path):
+    options = ("--category", "disc", "--data", tiny_root, "--method", "bank")
+    trained = run("train", *options, "--false-alarms", 0.4)
+    assert trained.exit_code == 0, trained.output
+    assert "held-out good images reach the threshold" in " ".join(trained.stderr.split())
+    info = read_info(tmp_path / "runs" / "disc" / "001" / "checkpoint.safetensors")
+    assert info.image_threshold == threshold_at(info.good.scores, 0.4)
+    assert info.pixel_threshold == threshold_at(info.good.peaks, 0.4)
+    evaluated = json.loads(run("eval", *options, "--json").stdout)
+    assert evaluated["image_threshold"] == info.image_threshold
+    assert "--false-alarms: got 1, want a rate" in refusal(run("train", *options, "--false-alarms", 1))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from sw_anomaly.config import CHECKPOINT, TrainingConfig
 from sw_anomaly.data.layouts import read_category
@@ -96,6 +97,49 @@ def test_parts_that_lie_anyhow_are_aligned_unless_that_is_switched_off(tmp_path)
     unaligned = fit_anew(nails, replace(config, align="off"), tmp_path / "off")
     assert unaligned.info.view.crop is None
     assert unaligned.info.method == "unet"
+
+
+def draw_gravel(rng, dot=None):
+    levels = 120 + 25 * ndimage.gaussian_filter(rng.normal(size=(150, 230)), 1.5) * 6
+    mask = np.zeros(levels.shape, dtype=bool)
+    if dot is not None:
+        rows, columns = np.mgrid[:150, :230]
+        mask = np.hypot(rows - dot[0], columns - dot[1]) < 4
+    picture = np.where(mask, 255, np.clip(levels, 0, 230)).astype(np.uint8)
+    return np.repeat(picture[..., None], 3, axis=2), mask.astype(np.uint8) * 255
+
+
+@pytest.mark.parametrize("method", ["patchcore", "unet"])
+def test_large_images_are_inspected_in_tiles_where_small_defects_would_be_lost(tmp_path, method):
+    rng, root = np.random.default_rng(0), tmp_path / "data" / "gravel"
+    for number in range(8):
+        save(root / "train" / "good" / f"{number}.png", draw_gravel(rng)[0])
+    for number in range(4):
+        save(root / "test" / "good" / f"{number}.png", draw_gravel(rng)[0])
+        picture, mask = draw_gravel(rng, dot=(30 + 25 * number, 40 + 45 * number))
+        save(root / "test" / "dot" / f"{number}.png", picture)
+        save(root / "ground_truth" / "dot" / f"{number}_mask.png", mask)
+    gravel = read_category(tmp_path / "data", "gravel")
+    config = replace(
+        configure(gravel, method), smallest_defect=8, model={"patchcore": "resnet10t", "unet": "swnano"}[method]
+    )
+    detector = fit_anew(gravel, config, tmp_path / "run")
+    assert detector.info.view.tiles
+    assert "a defect of 8 pixels would be 2.2 wide" in detector.info.tiling
+    assert len(detector.info.good.scores) == 8  # of whole images, not of tiles
+    evaluation = evaluate(detector, gravel.test)
+    assert evaluation.tested[0].inspection.map.shape == (150, 230)
+    if method == "patchcore":
+        assert evaluation.overall.image_auroc == 1
+        assert evaluation.overall.pixel_ap > 0.2
+        assert evaluation.missed == 0
+    whole = fit_anew(gravel, replace(config, tile="off"), tmp_path / "off")
+    assert not whole.info.view.tiles
+
+
+def test_tiles_and_places_do_not_go_together(category, tmp_path):
+    with pytest.raises(InputError, match="--tile: got on where the method compares places"):
+        fit_anew(category, configure(category, "bank", tile="on"), tmp_path / "run")
 
 
 def test_checkpoints_of_unknown_methods_and_broken_ones_are_named(category, tmp_path):

@@ -32,7 +32,10 @@ MaxPixelsOption = Annotated[
 ]
 FalseAlarmsOption = Annotated[
     float | None,
-    typer.Option("--false-alarms", help="Rate to keep, such as 0.02. Default: the thresholds that training chose."),
+    typer.Option(
+        "--false-alarms",
+        help="Rate to keep, such as 0.02. Default: a balance with synthetic defects, or what training was asked for.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

@@ -36,6 +36,13 @@ def fit_options(
     align: Annotated[
         str | None, Option(help="auto (the default): parts are brought into one pose if that helps; off.")
     ] = None,
+    tile: Annotated[
+        str | None,
+        Option(help="auto (the default): in tiles, if the smallest defect would be lost otherwise; on; off."),
+    ] = None,
+    smallest_defect: Annotated[
+        int | None, Option(min=1, help="Width in pixels of the smallest defect that matters. Default: 10.")
+    ] = None,
     protocol: Annotated[
         str | None, Option(help="unsupervised (the default), supervised, or the leaky published one.")
     ] = None,
@@ -66,6 +73,7 @@ def fit_options(
     _check_choice("--method", method, (*TRAINED, "bank", "patchcore"))
     _check_choice("--model", model, MODELS)
     _check_choice("--align", align, ("auto", "off"))
+    _check_choice("--tile", tile, ("auto", "on", "off"))
     _check_choice("--protocol", protocol, ("unsupervised", "supervised", "published"))
     other = None if protocol == "unsupervised" else protocol
     given = {"--model": model, "--protocol": other, "--epochs": epochs, "--backbone": backbone, "--weights": weights}
@@ -84,6 +92,8 @@ def fit_options(
         "model": {"patchcore": backbone or "shiftwise_nano", "bank": "none"}.get(method or "auto", model),
         "weights": None if weights is None else str(weights),
         "align": align,
+        "tile": tile,
+        "smallest_defect": smallest_defect,
         "protocol": protocol,
         "defects": defects or DEFECTS if protocol == "supervised" else None,
         "known_type": known_type,

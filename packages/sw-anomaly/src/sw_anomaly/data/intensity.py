@@ -58,7 +58,8 @@ class Intensity:
 
     def displayed(self, image: np.ndarray) -> np.ndarray:
         """Return the levels of an image rounded to uint8, to be looked at."""
-        return np.clip(np.rint(self.levels(image)), 0, 255).astype(np.uint8)
+        levels = self.levels(image)
+        return levels if levels.dtype == np.uint8 else np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
 def learn_intensity(

@@ -13,22 +13,26 @@ from sw_anomaly.config import CHECKPOINT, CONFIG, TrainingConfig
 from sw_anomaly.data.category import LabelledImage
 from sw_anomaly.data.intensity import Intensity, learn_intensity
 from sw_anomaly.data.manifest import picture_digest, write_manifest
-from sw_anomaly.data.splits import Protocol, Split
+from sw_anomaly.data.splits import HELD_OUT, Protocol, Split
 from sw_anomaly.detector import Detector, DetectorInfo, load_detector
 from sw_anomaly.methods.base import Method
 from sw_anomaly.methods.calibration import Thresholds, combine
 from sw_anomaly.methods.patch_bank import PatchBank
 from sw_anomaly.methods.patchcore import PatchCore, create_backbone
-from sw_anomaly.methods.unet.batches import Views, make_validation
+from sw_anomaly.methods.unet.batches import TILES, Views, make_validation
 from sw_anomaly.methods.unet.method import UNetMethod
 from sw_anomaly.methods.unet.training import NETWORK, STATE, train_network
 from sw_anomaly.preprocessing.pose import Alignment, learn_alignment
+from sw_anomaly.preprocessing.tiles import choose_tiling
 from sw_anomaly.preprocessing.view import View, scale_down
 from sw_anomaly.progress import Progress, silent
+from sw_models.errors import InputError
 from sw_models.files import write_atomically
+from sw_models.images import open_image
 
 MANIFEST = "manifest.json"
 ALIGNMENT_IMAGES = 64  # good images, at most, that decide about alignment
+HELD_OUT_TILES = 96  # at most, that tell which epoch is the best
 DEFECTS_ON = 32  # good training views, at most, that defects are drawn on for thresholds beside held-out ones
 
 
@@ -44,18 +48,21 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
     intensity = learn_intensity(split.train, config.bit_depth, progress)
     alignment = _align(split.train, config, intensity)
     progress("looking for an axis", 1, 1, alignment.finding)
-    view = View(config.image_size, alignment.crop)
-    views = Views(split.train, view, intensity, progress)
-    held_out = Views(split.validation, view, intensity)
-    validation = make_validation(held_out, config.seed)
+    tiles, tiling = _choose_tiling(split.train, config, alignment)
+    progress("looking at sizes", 1, 1, tiling)
+    view = View(config.image_size, alignment.crop, tiles)
+    held_out = Views(split.validation, view, intensity, at_most=round(HELD_OUT * TILES))
+    good_held_out = [image for image in split.validation if image.is_good]
+    views = Views(split.train, view, intensity, progress, first=len(good_held_out))
+    validation = make_validation(held_out, config.seed, HELD_OUT_TILES if tiles else None)
     seen = tuple(picture_digest(image) for image in (*split.train, *split.validation))
 
     name = config.method
     if name == "auto":  # the bank compares places, which parts in one pose have in common
         name = "unet+bank" if view.crop else "unet"
 
-    def save(name: str, method: Method, thresholds: Thresholds, path: Path) -> None:
-        info = DetectorInfo(
+    def describe(name: str, thresholds: Thresholds | None = None) -> DetectorInfo:
+        return DetectorInfo(
             category=config.category,
             method=name,
             model=config.model,
@@ -66,34 +73,38 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
             view=view,
             intensity=intensity,
             alignment=alignment.finding,
-            image_threshold=thresholds.image,
-            pixel_threshold=thresholds.pixel,
-            good=thresholds.good,
+            tiling=tiling,
+            image_threshold=thresholds.image if thresholds else 0.0,
+            pixel_threshold=thresholds.pixel if thresholds else 0.0,
+            good=thresholds.good if thresholds else None,
         )
-        Detector(method, info).save(path)
 
-    good = np.concatenate([held_out.pixels[held_out.good], views.pixels[views.good]])
+    remembered = np.concatenate([held_out.pixels[held_out.good], views.pixels[views.good]])
+    numbers = [one.origins[index] for one in (held_out, views) for index in one.good]
+    whole = [*good_held_out, *(image for image in split.train if image.is_good)]
+    good = _Whole(whole, view, intensity) if tiles else remembered
     defects = [case for case in validation if case.mask.any()]
 
     def save_network(network: UNetMethod) -> None:
-        method, thresholds = combine({"unet": network}, good[: len(held_out.good) or None], len(held_out.good), defects)
-        save("unet", method, thresholds, folder / NETWORK)
+        Detector(network, describe("unet")).save(folder / NETWORK)
 
     parts: dict[str, Method] = {}
     if "unet" in name:
         train_network(views, validation, config, folder, save_network, progress)
         parts["unet"] = load_detector(folder / NETWORK).method
     else:
-        more = make_validation(views, config.seed, DEFECTS_ON, first=len(held_out.good))
+        more = make_validation(views, config.seed, DEFECTS_ON)
         defects += [case for case in more if case.mask.any()]
     if "bank" in name:
-        parts["bank"] = PatchBank.fit(good, config.image_size, config.seed, progress)
+        parts["bank"] = PatchBank.fit(remembered, config.image_size, config.seed, progress)
     if name == "patchcore":
         weights = Path(config.weights) if config.weights else None
         backbone = create_backbone(config.model, weights, config.seed)
-        parts["patchcore"] = PatchCore.fit(backbone, good, config.image_size, config.seed, progress)
-    method, thresholds = combine(parts, good, len(held_out.good), defects, progress)
-    save(name, method, thresholds, folder / CHECKPOINT)
+        parts[name] = PatchCore.fit(backbone, remembered, config.image_size, config.seed, progress, numbers)
+        parts[name].tiles = tiles
+    method, thresholds = combine(parts, good, len(good_held_out), defects, progress)
+    detector = Detector(method, describe(name, thresholds))
+    (detector if config.false_alarms is None else detector.keeping(config.false_alarms)).save(folder / CHECKPOINT)
     for rest in (NETWORK, STATE):
         (folder / rest).unlink(missing_ok=True)
     return load_detector(folder / CHECKPOINT)
@@ -105,3 +116,29 @@ def _align(images: Sequence[LabelledImage], config: TrainingConfig, intensity: I
     good = [image for image in images if image.is_good]
     some = good[:: max(len(good) // ALIGNMENT_IMAGES, 1)]
     return learn_alignment([scale_down(intensity.levels(image.pixels()), config.image_size) for image in some])
+
+
+def _choose_tiling(images: Sequence[LabelledImage], config: TrainingConfig, alignment: Alignment) -> tuple[bool, str]:
+    if alignment.crop or "bank" in config.method:
+        reason = "parts are aligned" if alignment.crop else "the method compares places"
+        if config.tile == "on":
+            raise InputError(f"--tile: got on where {reason}, want auto or off")
+        return False, reason
+    longest = 0
+    for image in images:
+        with open_image(image.path, image.max_pixels) as opened:
+            longest = max(longest, *opened.size)
+    return choose_tiling(config.tile, longest, config.image_size, config.smallest_defect)
+
+
+class _Whole:
+    """Whole views of images, read one at a time."""
+
+    def __init__(self, images: Sequence[LabelledImage], view: View, intensity: Intensity) -> None:
+        self.images, self.view, self.intensity = images, view, intensity
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.view.apply(self.intensity.levels(self.images[index].pixels())).pixels

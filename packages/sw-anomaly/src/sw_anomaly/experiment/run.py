@@ -133,13 +133,18 @@ def fit_run(
         except KeyboardInterrupt:
             tell(f"Interrupted; the same command continues from the last complete epoch in {run}.")
             raise
-    tell(f"Alignment of {images.name}: {describe_alignment(detector)}")
+    tell(f"Alignment of {images.name}: {describe_alignment(detector)}; tiles: {describe_tiling(detector)}")
     return run, time.perf_counter() - start
 
 
 def describe_alignment(detector: Detector) -> str:
     """Whether a detector aligns parts, and why."""
     return f"{'on' if detector.info.view.crop else 'off'} ({detector.info.alignment})"
+
+
+def describe_tiling(detector: Detector) -> str:
+    """Whether a detector inspects tiles, and why."""
+    return f"{'on' if detector.info.view.tiles else 'off'} ({detector.info.tiling})"
 
 
 def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda text: None) -> Outcome:
@@ -184,6 +189,7 @@ def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda t
         "model": info.model,
         "seed": info.seed,
         "alignment": describe_alignment(detector),
+        "tiles": describe_tiling(detector),
         "checkpoint": str(checkpoint),
         "image_size": detector.image_size,
         "image_threshold": detector.image_threshold,
@@ -215,6 +221,7 @@ def _check_is_as_asked(checkpoint: Path, info: DetectorInfo, request: Request) -
         "seed": info.seed,
         "bit_depth": info.intensity.bit_depth,
         "align": "auto" if info.view.crop else "off",
+        "tile": "on" if info.view.tiles else "off",
     }
     for name, wanted in {"category": request.category, **request.options}.items():
         if name not in has:

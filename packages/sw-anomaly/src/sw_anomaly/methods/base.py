@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from sw_anomaly.preprocessing.tiles import weighted
 from sw_models.errors import InputError
 
 SMOOTHING = 0.008  # standard deviation of the Gaussian that smooths a map, in widths of the image
@@ -38,7 +39,13 @@ Self = TypeVar("Self", bound="Method")
 
 
 class Method(nn.Module, ABC):
-    """What tells defective from good places in the views of one category; its state is what a checkpoint holds."""
+    """What tells defective from good places in the views of one category; its state is what a checkpoint holds.
+
+    Attributes:
+        tiles: Whether views may be larger than what the method was made for, and are inspected in tiles.
+    """
+
+    tiles = False
 
     @abstractmethod
     def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,7 +84,7 @@ class Method(nn.Module, ABC):
 
 
 class HeatMethod(Method):
-    """A method whose score follows from its map, for images scaled to ``image_size``."""
+    """A method whose score follows from its map, for images scaled to, or in tiles of, ``image_size``."""
 
     image_size: int
 
@@ -88,6 +95,19 @@ class HeatMethod(Method):
     def smoothed_heat(self, view: Tensor) -> Tensor:
         """Return the map of a view, float32 [1, 3, h, w]: [1, 1, h, w], none below 0."""
         return smooth_map(self.heat(view), self.image_size)
+
+    def inspect(self, view: np.ndarray) -> Inspection:
+        """Inspect a view, in tiles if there are to be any: one tile after the other is in memory."""
+        if not self.tiles:
+            return super().inspect(view)
+        heat = np.zeros(view.shape[:2], dtype=np.float32)
+        for place, weights in weighted(view.shape[:2], self.image_size):
+            heat[place] += weights * super().inspect(view[place]).map
+        highest = [
+            part.flatten().topk(min(_count(self.image_size), part.numel())).values
+            for part in torch.from_numpy(heat).split(self.image_size)
+        ]  # at once they would take four times the memory of the map
+        return Inspection(float(score(torch.cat(highest), self.image_size)), heat)
 
     def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
         """Inspect a view: the map is the smoothed heat, the score the mean of its highest values."""
@@ -132,5 +152,8 @@ def smooth_map(maps: Tensor, image_size: int) -> Tensor:
 
 def score(heat: Tensor, image_size: int) -> Tensor:
     """Return the mean of the highest values in the heat, float32 [h, w], of a view."""
-    count = min(max(round(SCORED_SHARE * image_size**2), 1), heat.numel())
-    return heat.flatten().topk(count).values.mean()
+    return heat.flatten().topk(min(_count(image_size), heat.numel())).values.mean()
+
+
+def _count(image_size: int) -> int:
+    return max(round(SCORED_SHARE * image_size**2), 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,7 +21,19 @@ from sw_anomaly.metrics.thresholds import GoodScores, balance
 from sw_anomaly.progress import Progress, silent
 
 INSPECTED = 1000  # good views, at most
+INSPECTED_IN_TILES = 64  # likewise, of views that are inspected in tiles
+MAP_SIDE = 1024  # pixels along a map, of which no more count
 PIXELS_OF = 32  # good views, whose pixels count for the threshold of pixels beside those of views with defects
+
+
+class GoodViews(Protocol):
+    """Good views by their numbers, levels [h, w, 3] each."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        """One of them."""
 
 
 class Case(NamedTuple):
@@ -50,7 +62,7 @@ def average_precision(method: Method, cases: Sequence[Case]) -> float:
 
 def combine(
     parts: Mapping[str, Method],
-    good: np.ndarray,
+    good: GoodViews,
     held_out: int,
     defects: Sequence[Case],
     progress: Progress = silent,
@@ -59,19 +71,22 @@ def combine(
 
     Args:
         parts: Fitted methods by name; what those with a memory remember is ``good``.
-        good: Good views, levels [N, h, w, 3], first those that no part was trained on.
+        good: Good views, levels [h, w, 3] each, first those that no part was trained on.
         held_out: Number of those.
-        defects: Views with defects.
+        defects: Views with defects, or tiles of such views.
         progress: Told of every view.
 
     Returns:
         The only part, or an ensemble of all, and its thresholds.
     """
-    count = min(len(good), INSPECTED)
+    in_tiles = any(part.tiles for part in parts.values())
+    count = min(len(good), INSPECTED_IN_TILES if in_tiles else INSPECTED)
+    defects = [case for case in defects if case.origin is None or case.origin < count]
     total = count + len(defects)
-    opening = [_inspect(parts, good[number], number) for number in range(min(held_out or PIXELS_OF, count))]
+    opening: list[list[Inspection]] = []
     units = np.ones(1, dtype=np.float32)
     if len(parts) > 1:
+        opening = [_inspect(parts, good[number], number) for number in range(min(held_out or PIXELS_OF, count))]
         units = find_units(np.array([[one.score for one in found] for found in opening]).T)
     scores, peaks, levels, maps = [], [], [], []
     for number in range(count):
@@ -79,7 +94,8 @@ def combine(
         scores.append(found.score)
         peaks.append(float(found.map.max()))
         levels.append(np.median(found.map))
-        maps += [found.map] if number < PIXELS_OF else []
+        thinned = max(round(max(found.map.shape) / MAP_SIDE), 1)
+        maps += [found.map[::thinned, ::thinned]] if number < PIXELS_OF else []
         progress("choosing thresholds", number + 1, total)
     of_defects = []
     for number, case in enumerate(defects, start=count + 1):
@@ -108,13 +124,8 @@ def _sum(found: Sequence[Inspection], units: np.ndarray) -> Inspection:
 def _choose(
     good: GoodScores, maps: Sequence[np.ndarray], found: Sequence[Inspection], defects: Sequence[Case]
 ) -> Thresholds:
-    origins = np.array(
-        [
-            np.nan if case.origin is None or case.origin >= len(good.scores) else good.scores[case.origin]
-            for case in defects
-        ]
-    )
-    scores = np.array([one.score for one in found])
+    origins = np.array([np.nan if case.origin is None else good.scores[case.origin] for case in defects])
+    scores = np.fmax([one.score for one in found], origins)  # of a tile: what the whole image would score, or more
     image = balance(np.array(good.scores), scores, origins)
     seen = [number for number in range(len(defects)) if not scores[number] <= origins[number]]
     if not seen:

@@ -7,6 +7,7 @@ score.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,20 +58,27 @@ class PatchCore(MemoryMethod):
 
     @classmethod
     def fit(
-        cls, backbone: nn.Module, views: np.ndarray, image_size: int, seed: int, progress: Progress = silent
+        cls,
+        backbone: nn.Module,
+        views: np.ndarray,
+        image_size: int,
+        seed: int,
+        progress: Progress = silent,
+        numbers: Sequence[int] | None = None,
     ) -> PatchCore:
-        """Remember features of good views, levels [N, h, w, 3]."""
+        """Remember features of good views, levels [N, h, w, 3], or of tiles of the views of these ``numbers`` [N]."""
+        numbers = range(len(views)) if numbers is None else numbers
         rng = generator(seed, Purpose.CORE_SET)
         share = max(CANDIDATES // len(views), 1)
         extractor, candidates, origins = FeatureExtractor(backbone), [], []
         device = next(backbone.parameters()).device
-        for number, view in enumerate(views, start=1):
+        for done, (number, view) in enumerate(zip(numbers, views, strict=True), start=1):
             with torch.inference_mode():
                 levels = torch.from_numpy(view).to(device).permute(2, 0, 1)[None].float()
                 found = extractor(levels)[0].flatten(1).T.cpu()
             candidates.append(found[rng.permutation(len(found))[:share]])
-            origins.append(torch.full((len(candidates[-1]),), number - 1))
-            progress("extracting features", number, len(views))
+            origins.append(torch.full((len(candidates[-1]),), number))
+            progress("extracting features", done, len(views))
         features = torch.cat(candidates)
         chosen = choose_core_set(features, CORE_SET, rng, progress)
         return cls(backbone, features[chosen], image_size, torch.cat(origins)[chosen])

@@ -31,20 +31,30 @@ class View:
     """The view that a method has of the images of one category.
 
     Without a ``crop`` images are scaled to squares of ``image_size`` pixels. With one they are scaled down until the
-    longer side has ``image_size`` pixels, and the crop is taken around the part.
+    longer side has ``image_size`` pixels, and the crop is taken around the part. In ``tiles`` they stay as they are,
+    and are mirrored at their border where they are smaller than a tile of ``image_size`` pixels.
     """
 
     image_size: int
     crop: Crop | None = None
+    tiles: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of a view."""
+        """Height and width of a view, or of a tile of it."""
         return (self.crop.height, self.crop.width) if self.crop else (self.image_size, self.image_size)
 
     def apply(self, image: np.ndarray) -> Viewed:
         """View an image, levels [H, W, 3] of any size, of type uint8 or float32."""
         height, width = image.shape[:2]
+        if self.tiles:
+            lacking = [(0, max(self.image_size - side, 0)) for side in (height, width)]
+            return Viewed(
+                np.pad(image, [*lacking, (0, 0)], mode="symmetric") if np.any(lacking) else image,
+                None,
+                lambda mask: np.pad(mask, lacking, mode="symmetric"),
+                lambda heat: heat[:height, :width],
+            )
         if self.crop is None:
             square = (self.image_size, self.image_size)
             return Viewed(

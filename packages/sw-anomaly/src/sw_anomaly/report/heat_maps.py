@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 TRUTH, FOUND = (0, 229, 160), (64, 200, 255)  # outlines of the true defect, of what was found; no colors of heat
+STRIP = 512  # rows that are drawn at a time, so that large images take little memory
 OPACITY = 0.65  # of heat over a photograph
 
 
@@ -31,12 +32,14 @@ def overlay(
     image: np.ndarray, score_map: np.ndarray, threshold: float, found: np.ndarray, level: float = 0.0
 ) -> np.ndarray:
     """``image``, uint8 [H, W, 3], under the heat of its score map, what was ``found``, bool [H, W], outlined."""
-    warmth = heat(score_map, threshold, level)
-    opacity = OPACITY * np.clip(2 * warmth, 0.4, 1)[..., None]  # where nothing is found the image stays visible
-    mixed = (1 - opacity) * image + opacity * color(warmth)
-    width = max(round(max(image.shape) / 256), 1)
-    line = edge(found, width)
-    return np.where(line[..., None], np.array(FOUND, dtype=np.uint8), mixed.astype(np.uint8))
+    mixed = np.empty_like(image)
+    for top in range(0, len(image), STRIP):
+        rows = slice(top, top + STRIP)
+        warmth = heat(score_map[rows], threshold, level)
+        opacity = OPACITY * np.clip(2 * warmth, 0.4, 1)[..., None]  # where nothing is found the image stays visible
+        mixed[rows] = (1 - opacity) * image[rows] + opacity * color(warmth)
+    mixed[edge(found, max(round(max(image.shape) / 256), 1))] = FOUND
+    return mixed
 
 
 def shrink(image: np.ndarray, longer_side: int) -> Image.Image:

@@ -15,19 +15,24 @@ from sw_anomaly.methods.calibration import Case
 from sw_anomaly.methods.unet.augment import augment
 from sw_anomaly.methods.unet.method import network_input, to_tensor
 from sw_anomaly.methods.unet.synthetic_defects import add_defects, add_dirt, find_part
+from sw_anomaly.preprocessing.tiles import cut
 from sw_anomaly.preprocessing.view import View
 from sw_anomaly.progress import Progress, silent
 from sw_anomaly.randomness import Purpose, generator
 
+TILES = 1500  # in memory, half a gigabyte of 320 pixels
 BESIDE = 0.02  # how far from the part the ground is, relative to the image
 
 
 class Views:
     """Views in memory, their masks, and where they show the part and the ground.
 
+    Of views in tiles so many tiles are kept that all together are ``TILES`` at most, drawn anew for each image.
+
     Attributes:
         pixels: Levels from 0 to 255, [N, h, w, 3]: uint8, or float32 where files are deeper than 8 bits.
         masks: bool [N, h, w].
+        origins: The number of the good image that each view shows, counted from ``first``; None of defective ones.
     """
 
     def __init__(
@@ -36,22 +41,36 @@ class Views:
         view: View,
         intensity: Intensity = Intensity(),  # noqa: B008  it is frozen
         progress: Progress = silent,
+        first: int = 0,
+        at_most: int = TILES,
     ) -> None:
         self.view = view
-        self.pixels = np.empty((len(images), *view.shape, 3), dtype=np.uint8 if intensity.white is None else np.float32)
-        self.masks = np.zeros((len(images), *view.shape), dtype=bool)
+        each = max(at_most // max(len(images), 1), 1) if view.tiles else 1
+        count, depth = len(images) * each, np.uint8 if intensity.white is None else np.float32
+        self.pixels = np.empty((count, *view.shape, 3), dtype=depth)
+        self.masks = np.zeros((count, *view.shape), dtype=bool)
+        self.origins: list[int | None] = []
         shown = {}
-        for index, image in enumerate(images):
+        for number, image in enumerate(images):
             pixels, mask = image.load()
             viewed = view.apply(intensity.levels(pixels))
-            self.pixels[index] = viewed.pixels
-            if mask.any():
-                self.masks[index] = viewed.take_mask(mask)
-            if viewed.part is not None and viewed.part.any():
-                shown[index] = viewed.part
-            progress("reading images", index + 1, len(images))
-        self.good = [index for index, image in enumerate(images) if image.is_good]
-        self.defective = [index for index, image in enumerate(images) if not image.is_good]
+            taken = viewed.take_mask(mask) if mask.any() else np.zeros(viewed.pixels.shape[:2], dtype=bool)
+            places = cut(taken.shape, view.image_size) if view.tiles else [(slice(None), slice(None))]
+            if not image.is_good:
+                places = [place for place in places if taken[place].any()] or places
+            drawn = generator(0, Purpose.TILES, number).permutation(len(places))[:each]
+            origin = first if image.is_good else None
+            first += image.is_good
+            for place in (places[draw] for draw in drawn):
+                index = len(self.origins)
+                self.pixels[index], self.masks[index] = viewed.pixels[place], taken[place]
+                if viewed.part is not None and viewed.part.any():
+                    shown[index] = viewed.part
+                self.origins.append(origin)
+            progress("reading images", number + 1, len(images))
+        self.pixels, self.masks = self.pixels[: len(self.origins)], self.masks[: len(self.origins)]
+        self.good = [index for index, origin in enumerate(self.origins) if origin is not None]
+        self.defective = [index for index, origin in enumerate(self.origins) if origin is None]
         self.parts = {
             index: (np.argwhere(shown[index]) if index in shown else find_part(self.get(index))).astype(np.int16)
             for index in self.good
@@ -117,21 +136,24 @@ def make_batch(
     return network_input(moved, references), moved_masks
 
 
-def make_validation(views: Views, seed: int, at_most: int | None = None, first: int = 0) -> list[Case]:
+def make_validation(views: Views, seed: int, at_most: int | None = None) -> list[Case]:
     """Make cases that are known: each view as it is, and the good ones twice with synthetic defects.
 
     Args:
         views: Good and defective views.
         seed: What the defects follow from.
         at_most: Number of views.
-        first: The number of the first good view among all good views of the category.
     """
     cases = []
-    for index in range(len(views.pixels))[:at_most]:
+    first = min((origin for origin in views.origins if origin is not None), default=0)
+    chosen = range(len(views.origins))
+    if at_most is not None:  # the first ones; tiles of all images
+        chosen = chosen[:: max(len(chosen) // at_most, 1) if views.view.tiles else 1][:at_most]
+    for index in chosen:
+        origin = views.origins[index]
         rng = generator(seed, Purpose.VALIDATION, first + index)
-        origin = first + views.good.index(index) if index in views.parts else None
         cases.append(Case(views.pixels[index], views.masks[index], origin))
-        for _ in range(2 if index in views.parts else 0):
+        for _ in range(0 if origin is None else 2):
             image, mask = views.with_defects(index, rng)
             levels = image * np.float32(255)
             pixels = np.rint(levels).astype(np.uint8) if views.pixels.dtype == np.uint8 else levels

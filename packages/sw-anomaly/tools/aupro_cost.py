@@ -40,7 +40,9 @@ def main() -> None:
 
     start = time.perf_counter()
     scores, defective = [float(one.max()) for one in maps], [bool(mask.any()) for mask in masks]
-    bootstrap(collect([str(n) for n in range(IMAGES)], defective, scores, maps, masks, pixels, 0.2))
+    bootstrap(
+        collect([str(n) for n in range(IMAGES)], defective, scores, maps, masks, pixels, [one > 0.2 for one in maps])
+    )
     print(f"intervals of all metrics: {time.perf_counter() - start:.1f} s more, memory at most {peak_memory():.2f} GB")
 
 

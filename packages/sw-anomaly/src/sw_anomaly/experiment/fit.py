@@ -80,7 +80,7 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
         )
 
     remembered = np.concatenate([held_out.pixels[held_out.good], views.pixels[views.good]])
-    numbers = [one.origins[index] for one in (held_out, views) for index in one.good]
+    numbers = [number for one in (held_out, views) for number in one.origins if number is not None]
     whole = [*good_held_out, *(image for image in split.train if image.is_good)]
     good = _Whole(whole, view, intensity) if tiles else remembered
     defects = [case for case in validation if case.mask.any()]

@@ -100,7 +100,7 @@ class _GatheringBank(HeatMethod):
         compared, tops = torch.arange(COMPARED // 2, columns, COMPARED), torch.arange(0, self.rows, TILE)
         beside = (compared[:, None] + torch.arange(-across, across + 1)).clamp(0, columns - 1)
         near = (torch.arange(-along, TILE + along)[:, None] + tops).clamp(0, self.rows - 1)
-        self.tiles = len(tops)
+        self.strips = len(tops)
         self.filters, self.compared = nn.Buffer(bank.filters.cpu()), nn.Buffer(compared)
         self.good = nn.Buffer(patches.permute(2, 1, 0, 3).flatten(0, 1).contiguous())  # [places, N, K]
         self.squares = nn.Buffer(self.good.float().square().sum(2))
@@ -109,7 +109,7 @@ class _GatheringBank(HeatMethod):
     def heat(self, view: Tensor) -> Tensor:
         """Return the distance to the nearest good patch near each place."""
         seen = _components(view, self.filters).permute(2, 0, 1).index_select(2, self.compared)
-        seen = F.pad(seen, (0, 0, 0, self.tiles * TILE - self.rows)).unflatten(1, (self.tiles, TILE))
+        seen = F.pad(seen, (0, 0, 0, self.strips * TILE - self.rows)).unflatten(1, (self.strips, TILE))
         points = seen.permute(3, 1, 2, 0).flatten(0, 1)  # [compared * tiles, TILE, K]
         zero = (view[0, 0, 0, 0] < 0).long()  # as a constant it would have everything gathered in advance, 1 GB
         lowest = torch.full(points.shape[:2], torch.inf)
@@ -118,7 +118,7 @@ class _GatheringBank(HeatMethod):
             squares = self.squares.index_select(0, places).view(len(points), 1, -1)
             lowest = torch.minimum(lowest, (squares - 2 * points @ good.mT).amin(2))
         distances = (lowest + points.square().sum(2)).clamp(min=0).sqrt()
-        distances = distances.view(-1, self.tiles * TILE)[:, : self.rows].T
+        distances = distances.view(-1, self.strips * TILE)[:, : self.rows].T
         return F.interpolate(distances[None, None], view.shape[2:], mode="bilinear")
 
 

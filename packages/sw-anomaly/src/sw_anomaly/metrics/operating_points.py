@@ -52,8 +52,8 @@ def operating_points(scores: np.ndarray, defective: np.ndarray, called: np.ndarr
     exact = _measure(scores, defective, called, np.ones((1, len(scores))))
     redrawn = _measure(scores, defective, called, draw_weights(defective))
     return tuple(
-        OperatingPoint(at, *(float(values[0]) for values in found), *(_interval(values) for values in others))
-        for (at, *found), (_, *others) in zip(exact, redrawn, strict=True)
+        OperatingPoint(at, float(false_alarms[0]), float(escapes[0]), *map(_interval, others))
+        for (at, false_alarms, escapes), (_, *others) in zip(exact, redrawn, strict=True)
     )
 
 

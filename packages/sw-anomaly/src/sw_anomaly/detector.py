@@ -66,6 +66,7 @@ class DetectorInfo:
         intensity: The scale that images are read on.
         alignment: What the images said about aligning the parts.
         tiling: What their size said about inspecting them in tiles.
+        suspicious: Good training images that look defective, of which nothing is remembered.
         image_threshold: Images that score this much are called defective.
         pixel_threshold: Pixels of defective images that score this much are called defective.
         good: What it says of the good training images; None in former checkpoints.
@@ -85,6 +86,7 @@ class DetectorInfo:
     pixel_threshold: float
     good: GoodScores | None = None
     tiling: str = ""
+    suspicious: tuple[str, ...] = ()
 
 
 class Detector:
@@ -283,6 +285,7 @@ def _parse_info(path: Path, metadata: Mapping[str, str]) -> DetectorInfo:
             "intensity": Intensity(**info.get("intensity", {})),
             "protocol": Protocol(**info["protocol"]),
             "seen": tuple(info["seen"]),
+            "suspicious": tuple(info.get("suspicious", ())),
             "good": _parse_good(info.get("good")),
         }
         return _checked(DetectorInfo(**{**info, **parsed}))
@@ -316,6 +319,7 @@ def _checked(info: DetectorInfo) -> DetectorInfo:
         info.tiling,
         info.protocol.name,
         *info.seen,
+        *info.suspicious,
     ]
     sizes = [info.view.image_size, *((crop.height, crop.width) if crop else ())]
     counts = [info.seed, info.protocol.defects, *([crop.margin] if crop else ())]

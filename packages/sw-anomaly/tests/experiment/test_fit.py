@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ from sw_anomaly.config import CHECKPOINT, TrainingConfig
 from sw_anomaly.data.layouts import read_category
 from sw_anomaly.data.manifest import digest, picture_digest
 from sw_anomaly.data.splits import Protocol, make_split
-from sw_anomaly.detector import METHODS, load_detector
+from sw_anomaly.detector import METHODS, load_detector, read_info
 from sw_anomaly.evaluation.evaluate import evaluate
 from sw_anomaly.experiment.fit import fit
 from sw_models.errors import InputError
 
-from conftest import draw_nail, save
+from conftest import draw_nail, draw_part, save
 
 MODELS = {"unet": "swnano", "bank": "none", "unet+bank": "swnano", "patchcore": "shiftwise_pico"}
 
@@ -152,3 +153,24 @@ def test_checkpoints_of_unknown_methods_and_broken_ones_are_named(category, tmp_
     detector.save(tmp_path / "other.safetensors")
     with pytest.raises(InputError, match=r"other\.safetensors does not hold the weights of the model 'vanilla'"):
         load_detector(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("method", ["bank", "patchcore", "unet"])
+def test_defective_images_among_the_good_ones_are_named_and_forgotten(tiny_root, tmp_path, method):
+    rng, folder = np.random.default_rng(5), tiny_root / "disc" / "train" / "good"
+    for number in range(6, 18):
+        save(folder / f"{number:03}.png", draw_part(rng))
+    spotted = draw_part(rng)
+    spotted[20:32, 28:40] = 255  # as the spots of the test images
+    save(folder / "odd.png", spotted)
+    category = read_category(tiny_root, "disc")
+    detector = fit_anew(category, configure(category, method), tmp_path / "run")
+    if method == "unet":  # which has hardly been trained, and finds nothing
+        assert len(detector.info.suspicious) + len(detector.info.good.scores) == 19
+        return
+    assert [Path(path).name for path in detector.info.suspicious] == ["odd.png"]
+    assert len(detector.info.good.scores) == 18
+    assert read_info(tmp_path / "run" / CHECKPOINT).suspicious == detector.info.suspicious
+    evaluation = evaluate(detector, category.test)
+    assert evaluation.overall.image_auroc == 1
+    assert evaluation.missed == 0

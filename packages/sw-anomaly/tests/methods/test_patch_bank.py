@@ -86,3 +86,17 @@ def test_odd_sizes_and_loading(views):
     np.testing.assert_array_equal(
         PatchBank.from_state(fitted.state(), "none", 48).inspect(views[4, :47, :39]).map, heat
     )
+
+
+def test_what_is_forgotten_is_as_if_it_had_not_been_seen(views):
+    fitted = PatchBank.fit(views, 48, seed=0)
+    seen = fitted.inspect(views[2])
+    fitted.forget([2])
+    with fitted.leaving_out(None):
+        np.testing.assert_array_equal(
+            fitted.inspect(views[1]).map, PatchBank.fit(views, 48, seed=0).inspect(views[1]).map
+        )
+    assert fitted.inspect(views[2]).score > 2 * seen.score
+    assert len(fitted.state()["patches"]) == 4
+    restored = PatchBank.from_state(fitted.state(), "none", 48)
+    np.testing.assert_array_equal(restored.inspect(views[2]).map, fitted.inspect(views[2]).map)

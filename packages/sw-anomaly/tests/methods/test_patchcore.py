@@ -172,3 +172,10 @@ def test_bad_backbones_and_weights_are_named(tmp_path, name, content, message):
         torch.save(content, path)
     with pytest.raises(InputError, match=message):
         create_backbone(name, None if content is None else path, seed=0)
+
+
+def test_what_is_forgotten_is_as_if_it_had_not_been_seen(backbone):
+    fitted, others = (PatchCore.fit(backbone, views, 96, seed=0) for views in (VIEWS, VIEWS[:2]))
+    fitted.forget([2])
+    np.testing.assert_allclose(fitted.inspect(VIEWS[2]).map, others.inspect(VIEWS[2]).map, rtol=1e-3, atol=1e-3)
+    assert set(fitted.state()["features"].shape) == set(others.state()["features"].shape)

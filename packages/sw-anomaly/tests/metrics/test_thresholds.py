@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sw_anomaly.metrics.thresholds import CONFIDENCE, GoodScores, balance, images_needed, threshold_at
+from sw_anomaly.metrics.thresholds import CONFIDENCE, GoodScores, balance, images_needed, suspicious, threshold_at
 
 
 def draw(kind, rng, size):
@@ -85,3 +85,19 @@ def test_real_defects_count_whole():
     good, real = np.arange(10.0), np.array([30.0, 40.0])
     assert 9 < balance(good, real, np.full(2, np.nan)) < 30
     assert balance(good, real, np.full(2, np.nan)) == pytest.approx((9 + 30) / 2)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.2])
+def test_images_that_score_far_above_the_others_are_suspicious(share):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(30, 1, 200)
+    odd = rng.permutation(200)[: round(200 * share)]
+    scores[odd] += rng.uniform(8, 30, len(odd))
+    assert set(suspicious(scores)) == set(odd)
+
+
+def test_hardly_any_image_is_suspicious_where_all_are_good():
+    rng = np.random.default_rng(0)
+    assert np.mean([len(suspicious(rng.normal(30, 1, 100))) / 100 for _ in range(200)]) < 0.005
+    assert suspicious(np.full(50, 3.0)) == []
+    assert suspicious(np.array([1.0, 2.0, 90.0])) == []  # too few to tell

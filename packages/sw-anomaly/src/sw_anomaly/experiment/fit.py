@@ -16,7 +16,7 @@ from sw_anomaly.data.manifest import picture_digest, write_manifest
 from sw_anomaly.data.splits import HELD_OUT, Protocol, Split
 from sw_anomaly.detector import Detector, DetectorInfo, load_detector
 from sw_anomaly.methods.base import Method
-from sw_anomaly.methods.calibration import Thresholds, combine
+from sw_anomaly.methods.calibration import Case, GoodViews, Thresholds, combine
 from sw_anomaly.methods.patch_bank import PatchBank
 from sw_anomaly.methods.patchcore import PatchCore, create_backbone
 from sw_anomaly.methods.unet.batches import TILES, Views, make_validation
@@ -51,10 +51,7 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
     tiles, tiling = _choose_tiling(split.train, config, alignment)
     progress("looking at sizes", 1, 1, tiling)
     view = View(config.image_size, alignment.crop, tiles)
-    held_out = Views(split.validation, view, intensity, at_most=round(HELD_OUT * TILES))
-    good_held_out = [image for image in split.validation if image.is_good]
-    views = Views(split.train, view, intensity, progress, first=len(good_held_out))
-    validation = make_validation(held_out, config.seed, HELD_OUT_TILES if tiles else None)
+    shown = Shown(split, view, intensity, config.seed, progress)
     seen = tuple(picture_digest(image) for image in (*split.train, *split.validation))
 
     name = config.method
@@ -77,32 +74,24 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
             image_threshold=thresholds.image if thresholds else 0.0,
             pixel_threshold=thresholds.pixel if thresholds else 0.0,
             good=thresholds.good if thresholds else None,
+            suspicious=tuple(str(shown.images[number].path) for number in thresholds.suspects) if thresholds else (),
         )
-
-    remembered = np.concatenate([held_out.pixels[held_out.good], views.pixels[views.good]])
-    numbers = [number for one in (held_out, views) for number in one.origins if number is not None]
-    whole = [*good_held_out, *(image for image in split.train if image.is_good)]
-    good = _Whole(whole, view, intensity) if tiles else remembered
-    defects = [case for case in validation if case.mask.any()]
 
     def save_network(network: UNetMethod) -> None:
         Detector(network, describe("unet")).save(folder / NETWORK)
 
     parts: dict[str, Method] = {}
     if "unet" in name:
-        train_network(views, validation, config, folder, save_network, progress)
+        train_network(shown.views, shown.validation, config, folder, save_network, progress)
         parts["unet"] = load_detector(folder / NETWORK).method
-    else:
-        more = make_validation(views, config.seed, DEFECTS_ON)
-        defects += [case for case in more if case.mask.any()]
     if "bank" in name:
-        parts["bank"] = PatchBank.fit(remembered, config.image_size, config.seed, progress)
+        parts["bank"] = PatchBank.fit(shown.remembered, config.image_size, config.seed, progress)
     if name == "patchcore":
         weights = Path(config.weights) if config.weights else None
         backbone = create_backbone(config.model, weights, config.seed)
-        parts[name] = PatchCore.fit(backbone, remembered, config.image_size, config.seed, progress, numbers)
+        parts[name] = PatchCore.fit(backbone, shown.remembered, config.image_size, config.seed, progress, shown.numbers)
         parts[name].tiles = tiles
-    method, thresholds = combine(parts, good, len(good_held_out), defects, progress)
+    method, thresholds = combine(parts, shown.good, shown.held_out, shown.defects("unet" in name), progress)
     detector = Detector(method, describe(name, thresholds))
     (detector if config.false_alarms is None else detector.keeping(config.false_alarms)).save(folder / CHECKPOINT)
     for rest in (NETWORK, STATE):
@@ -129,6 +118,36 @@ def _choose_tiling(images: Sequence[LabelledImage], config: TrainingConfig, alig
         with open_image(image.path, image.max_pixels) as opened:
             longest = max(longest, *opened.size)
     return choose_tiling(config.tile, longest, config.image_size, config.smallest_defect)
+
+
+class Shown:
+    """What fitting sees of a split.
+
+    Attributes:
+        views: Of the training images.
+        validation: Cases on the other ones.
+        images: The good images, held-out ones first.
+        held_out: How many of them are.
+        remembered: Their views, or tiles of them, levels [N, h, w, 3].
+        numbers: Of the images that these show.
+        good: Their whole views.
+    """
+
+    def __init__(self, split: Split, view: View, intensity: Intensity, seed: int, progress: Progress) -> None:
+        self.seed = seed
+        others = Views(split.validation, view, intensity, at_most=round(HELD_OUT * TILES))
+        good = [[image for image in part if image.is_good] for part in (split.validation, split.train)]
+        self.held_out, self.images = len(good[0]), good[0] + good[1]
+        self.views = Views(split.train, view, intensity, progress, first=self.held_out)
+        self.validation = make_validation(others, seed, HELD_OUT_TILES if view.tiles else None)
+        self.remembered = np.concatenate([one.pixels[one.good] for one in (others, self.views)])
+        self.numbers = [number for one in (others, self.views) for number in one.origins if number is not None]
+        self.good: GoodViews = _Whole(self.images, view, intensity) if view.tiles else self.remembered
+
+    def defects(self, is_trained: bool) -> list[Case]:
+        """Cases with defects: on held-out images, and, unless something was trained on these, on training images."""
+        more = [] if is_trained else make_validation(self.views, self.seed, DEFECTS_ON)
+        return [case for case in (*self.validation, *more) if case.mask.any()]
 
 
 class _Whole:

@@ -134,6 +134,8 @@ def fit_run(
             tell(f"Interrupted; the same command continues from the last complete epoch in {run}.")
             raise
     tell(f"Alignment of {images.name}: {describe_alignment(detector)}; tiles: {describe_tiling(detector)}")
+    if detector.info.suspicious:
+        tell(f"Good training images that look defective, and are left out: {', '.join(detector.info.suspicious)}")
     return run, time.perf_counter() - start
 
 
@@ -190,6 +192,7 @@ def run_one(request: Request, progress: Progress = silent, tell: Tell = lambda t
         "seed": info.seed,
         "alignment": describe_alignment(detector),
         "tiles": describe_tiling(detector),
+        "suspicious_training_images": ", ".join(info.suspicious) or "none",
         "checkpoint": str(checkpoint),
         "image_size": detector.image_size,
         "image_threshold": detector.image_threshold,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -126,6 +126,10 @@ class MemoryMethod(HeatMethod):
 
     squares: Tensor
     origins: Tensor
+
+    @abstractmethod
+    def forget(self, views: Sequence[int]) -> None:
+        """Forget what is remembered of views of these numbers; of the others something is left."""
 
     @contextmanager
     def leaving_out(self, view: int | None) -> Iterator[None]:

@@ -7,6 +7,8 @@ the same place: views of parts in one pose differ little from each other there. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -43,10 +45,17 @@ class PatchBank(MemoryMethod):
         self.origins = nn.Buffer(torch.empty(0) if origins is None else origins, persistent=False)
 
     @classmethod
-    def fit(cls, views: np.ndarray, image_size: int, seed: int, progress: Progress = silent) -> PatchBank:
-        """Remember the patches of good views, levels [N, h, w, 3], as many as ``MEMORY`` holds."""
+    def fit(
+        cls,
+        views: np.ndarray,
+        image_size: int,
+        seed: int,
+        progress: Progress = silent,
+        former: PatchBank | None = None,
+    ) -> PatchBank:
+        """Remember the patches of good views, levels [N, h, w, 3], and those of a ``former`` one, within ``MEMORY``."""
         rng = generator(seed, Purpose.BANK)
-        filters = _principal_filters(views, rng)
+        filters = _principal_filters(views, rng) if former is None else former.filters.cpu()
         rows, columns = (-(-side // STRIDE) for side in views.shape[1:3])
         held = max(MEMORY // (rows * columns * COMPONENTS * 2), 1)
         kept = rng.permutation(len(views))[:held]
@@ -54,7 +63,11 @@ class PatchBank(MemoryMethod):
         for number, index in enumerate(kept):
             patches[number] = _components(_to_tensor(views[index]), filters)
             progress("remembering patches", number + 1, len(kept))
-        return cls(filters, patches, image_size, torch.from_numpy(kept))
+        origins = torch.from_numpy(kept)
+        if former is not None:
+            older = former.patches.cpu()[: max(held - len(patches), 0)]
+            patches, origins = torch.cat([patches, older]), torch.cat([origins, torch.full((len(older),), -1)])
+        return cls(filters, patches, image_size, origins)
 
     def heat(self, view: Tensor) -> Tensor:
         """Measure how far each place of a view, float32 [1, 3, h, w], is from the nearest good patch: [1, 1, h, w]."""
@@ -72,6 +85,12 @@ class PatchBank(MemoryMethod):
                 squared = (squares[near].flatten() - 2 * products).amin(1) + points.square().sum(1)
                 distances[top : top + TILE, place] = squared.clamp(min=0).sqrt()
         return F.interpolate(distances[None, None], view.shape[2:], mode="bilinear", align_corners=False)
+
+    def forget(self, views: Sequence[int]) -> None:
+        """Forget the patches of views of these numbers."""
+        kept = ~torch.isin(self.origins, torch.tensor(views, device=self.origins.device))
+        self.patches, self.origins = self.patches[kept], self.origins[kept]
+        self.good, self.squares = self.good[:, :, kept].contiguous(), self.squares[:, :, kept].contiguous()
 
     def exportable(self) -> Method:
         """Return the same in a fixed number of tensor operations."""

@@ -65,12 +65,18 @@ class PatchCore(MemoryMethod):
         seed: int,
         progress: Progress = silent,
         numbers: Sequence[int] | None = None,
+        former: PatchCore | None = None,
     ) -> PatchCore:
-        """Remember features of good views, levels [N, h, w, 3], or of tiles of the views of these ``numbers`` [N]."""
+        """Remember features of good views, levels [N, h, w, 3], or of tiles of the views of these ``numbers`` [N].
+
+        What a ``former`` one remembers is chosen from, too.
+        """
         numbers = range(len(views)) if numbers is None else numbers
         rng = generator(seed, Purpose.CORE_SET)
         share = max(CANDIDATES // len(views), 1)
-        extractor, candidates, origins = FeatureExtractor(backbone), [], []
+        extractor = FeatureExtractor(backbone)
+        candidates = [former.features.cpu()] if former else []
+        origins = [torch.full((len(known),), -1) for known in candidates]
         device = next(backbone.parameters()).device
         for done, (number, view) in enumerate(zip(numbers, views, strict=True), start=1):
             with torch.inference_mode():
@@ -90,6 +96,11 @@ class PatchCore(MemoryMethod):
         squared = found.square().sum(1) + (self.squares - 2 * found @ self.features.T).amin(1)
         distances = squared.clamp(min=0).sqrt().view(1, 1, *maps.shape[2:])
         return F.interpolate(distances, view.shape[2:], mode="bilinear", align_corners=False)
+
+    def forget(self, views: Sequence[int]) -> None:
+        """Forget the features of views of these numbers."""
+        kept = ~torch.isin(self.origins, torch.tensor(views, device=self.origins.device))
+        self.features, self.squares, self.origins = self.features[kept], self.squares[kept], self.origins[kept]
 
     def state(self) -> dict[str, Tensor]:
         """Return the backbone's weights and the features."""

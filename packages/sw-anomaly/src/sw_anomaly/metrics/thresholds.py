@@ -10,6 +10,8 @@ from scipy import stats
 
 CONFIDENCE = 0.9  # with which a rate of false alarms is promised
 STRENGTHS = np.linspace(0.25, 1, 16)  # of real defects: up to what is drawn, which is easier to see than most of them
+SUSPICIOUS = 5.0  # medians of what lies above the median; of normal scores one in 2,700 is above
+ENOUGH = 12  # good images that tell what is odd among them
 MOST_FALSE_ALARMS = 0.15  # of good training images, unless a lower rate is asked for
 
 
@@ -28,6 +30,13 @@ class GoodScores:
     peaks: tuple[float, ...]
     held_out: int
     level: float
+
+    def joined(self, other: GoodScores) -> GoodScores:
+        """These and the scores of other images, at the level of these."""
+        pairs = ((self.scores, other.scores), (self.peaks, other.peaks))
+        ours, theirs = self.held_out, other.held_out
+        scores, peaks = (a[:ours] + b[:theirs] + a[ours:] + b[theirs:] for a, b in pairs)
+        return GoodScores(scores, peaks, ours + theirs, self.level)
 
     def reached(self, threshold: float) -> int:
         """How many of the held-out images score this much."""
@@ -60,6 +69,24 @@ def threshold_at(values: tuple[float, ...], rate: float) -> float:
     ordered = np.sort(np.asarray(values, dtype=np.float32))[::-1]
     allowed = [count for count in range(len(ordered)) if stats.binom.cdf(count, len(ordered), rate) <= 1 - CONFIDENCE]
     return float(np.nextafter(ordered[max(allowed, default=0)], np.float32(np.inf)))
+
+
+def suspicious(scores: np.ndarray) -> list[int]:
+    """Which of the good images look defective: they score far above the median, measured by the spread above it.
+
+    Half of the higher half may be defective before the spread itself follows them.
+
+    Args:
+        scores: Of the good images, each judged as if it had not been seen, [N].
+
+    Returns:
+        Their numbers; none where there are fewer than ``ENOUGH`` images.
+    """
+    if len(scores) < ENOUGH:
+        return []
+    above = np.maximum(scores - np.median(scores), 0)
+    spread = np.median(above[above > 0]) if above.any() else np.inf
+    return np.flatnonzero(above > SUSPICIOUS * spread).tolist()
 
 
 def balance(good: np.ndarray, defective: np.ndarray, origins: np.ndarray) -> float:

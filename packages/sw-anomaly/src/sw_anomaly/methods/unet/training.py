@@ -36,14 +36,18 @@ def train_network(
     folder: Path,
     save: Callable[[UNetMethod], None],
     progress: Progress = silent,
+    start: UNetMethod | None = None,
 ) -> None:
     """Train on ``views``; whenever an epoch is the best so far on the ``validation`` cases, ``save`` is called.
 
-    Called again on a folder where it was interrupted, it continues after the last complete epoch.
+    Called again on a folder where it was interrupted, it continues after the last complete epoch. ``start`` is what it
+    starts from.
     """
     device = default_device()
-    reference = views.median()
+    reference = views.median() if start is None else start.reference.cpu().numpy()
     model = create_model(config.model, IN_CHANNELS, config.seed).to(device).to(memory_format=torch.channels_last)
+    if start is not None:
+        model.load_state_dict(start.model.state_dict())
     ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay)
     stateful = {"model": model, "ema": ema.module, "optimizer": optimizer}

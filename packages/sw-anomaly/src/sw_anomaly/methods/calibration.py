@@ -99,7 +99,7 @@ def combine(
     memories = [part for part in parts.values() if isinstance(part, MemoryMethod)]
     suspects: list[int] = []
     for is_last in (False, True):
-        judged = {}
+        judged: dict[int, _Judged] = {}
         for done, number in enumerate(left, start=1):
             parted = opening.pop(number, None) or _inspect(parts, good[number], number)
             judged[number] = _summarize(_sum(parted, units), with_map=len(judged) < PIXELS_OF)

@@ -35,6 +35,9 @@ class PatchBank(MemoryMethod):
     ``origins`` [N] are the numbers of these views.
     """
 
+    patches: Tensor
+    good: Tensor
+
     def __init__(self, filters: Tensor, patches: Tensor, image_size: int, origins: Tensor | None = None) -> None:
         super().__init__()
         self.image_size = image_size

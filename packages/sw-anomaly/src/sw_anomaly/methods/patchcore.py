@@ -39,6 +39,8 @@ class PatchCore(MemoryMethod):
     ``origins`` [N] are the numbers of the views that the features are of.
     """
 
+    features: Tensor
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -41,7 +41,7 @@ def test_new_images_are_added_to_what_a_run_knows(run, tiny_root, new_root, tmp_
     assert added.exit_code == 0, added.output
     assert json.loads(added.stdout)["checkpoint"].endswith("002/checkpoint.safetensors")
     assert (first / "checkpoint.safetensors").read_bytes() == content
-    assert not (second / "training_state.pt").exists()
+    assert not (second / "training_state.safetensors").exists()
     before, after = (load_detector(folder / "checkpoint.safetensors") for folder in (first, second))
     assert len(after.info.seen) == 12
     assert set(before.info.seen) < set(after.info.seen)

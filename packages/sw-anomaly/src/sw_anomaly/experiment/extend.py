@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
+from sw_anomaly.config import CHECKPOINT, CONFIG, read_config
 from sw_anomaly.data.category import Category, count
 from sw_anomaly.data.manifest import digest, picture_digest, write_manifest
 from sw_anomaly.data.splits import Protocol, make_split
@@ -25,7 +26,7 @@ from sw_anomaly.methods.patch_bank import PatchBank
 from sw_anomaly.methods.patchcore import PatchCore
 from sw_anomaly.methods.unet.batches import Views
 from sw_anomaly.methods.unet.method import UNetMethod
-from sw_anomaly.methods.unet.training import CHECKPOINT, CONFIG, NETWORK, STATE, read_config, train_network
+from sw_anomaly.methods.unet.training import NETWORK, STATE, train_network
 from sw_anomaly.progress import Progress, silent
 from sw_models.errors import InputError
 from sw_models.files import lock_folder, write_atomically

@@ -214,7 +214,7 @@ def _write(decision: Decision, detector: Detector, path: Path) -> None:
 
 
 def _thresholds_by_rate(detector: Detector) -> dict[str, dict[str, float]]:
-    """The thresholds that keep some rates of false alarms; none of former checkpoints."""
+    """Return the thresholds that keep some rates of false alarms; none of former checkpoints."""
     if detector.info.good is None:
         return {}
     kept = {rate: detector.keeping(rate) for rate in RATES}

@@ -32,7 +32,7 @@ class GoodScores:
     level: float
 
     def joined(self, other: GoodScores) -> GoodScores:
-        """These and the scores of other images, at the level of these."""
+        """Add the scores of other images, held-out ones first, at the level of these."""
         pairs = ((self.scores, other.scores), (self.peaks, other.peaks))
         ours, theirs = self.held_out, other.held_out
         scores, peaks = (a[:ours] + b[:theirs] + a[ours:] + b[theirs:] for a, b in pairs)

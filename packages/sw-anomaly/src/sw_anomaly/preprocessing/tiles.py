@@ -20,13 +20,13 @@ def place_tiles(length: int, side: int) -> list[int]:
 
 
 def cut(shape: tuple[int, int], side: int) -> list[Place]:
-    """The tiles of an image, [H, W], row by row."""
+    """List the tiles of an image, [H, W], row by row."""
     down, across = (place_tiles(length, side) for length in shape)
     return [(slice(top, top + side), slice(left, left + side)) for top in down for left in across]
 
 
 def weighted(shape: tuple[int, int], side: int) -> Iterator[tuple[Place, np.ndarray]]:
-    """The tiles of an image and how much each of their pixels counts, float32 [h, w]; at every pixel the sum is 1.
+    """Give the tiles of an image and how much each of their pixels counts, float32 [h, w]; at every pixel the sum is 1.
 
     A tile counts less and less towards its border, where what it shows lacks its surroundings.
     """

@@ -25,9 +25,8 @@ from sw_anomaly.evaluation.evaluate import evaluate
 from sw_anomaly.methods.base import Inspection
 from sw_anomaly.methods.patchcore import CORE_SET, PACKAGED, PatchCore, create_backbone
 from sw_anomaly.methods.unet.batches import Views
-from sw_anomaly.methods.unet.training import choose_image_size
 from sw_anomaly.metrics.bootstrap import draw_weights, measure
-from sw_anomaly.preprocessing.view import View
+from sw_anomaly.preprocessing.view import View, choose_image_size
 
 METRICS = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "aupro": "AUPRO 0.3", "aupro_05": "AUPRO 0.05"}
 
@@ -61,9 +60,8 @@ class Anomalib:
         torch.manual_seed(seed)
         self.model.train()
         self.model.feature_extractor.eval()
-        for view in views:
-            self.model(self._tensor(view))
-        self.model.subsample_embedding(min(CORE_SET / len(self.model.memory_bank), 1.0))
+        count = sum(len(self.model(self._tensor(view))) for view in views)  # it keeps all of them by itself
+        self.model.subsample_embedding(min(CORE_SET / count, 1.0))
         self.model.eval()
 
     def _tensor(self, view: np.ndarray) -> torch.Tensor:
@@ -84,7 +82,7 @@ def main() -> None:
     images = read_category(Path(data), category)
     split = make_split(images, Protocol(), int(seed))
     intensity = learn_intensity(images.train)
-    view = View(choose_image_size(images.train[0]))
+    view = View(choose_image_size(images.train[0].pixels().shape[:2]))
     good = Views([*split.validation, *split.train], view, intensity).pixels
     backbone = create_backbone(name, None, int(seed))
     ours = PatchCore.fit(backbone, good, view.image_size, int(seed))

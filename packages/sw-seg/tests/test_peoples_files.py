@@ -201,7 +201,7 @@ def test_line_21_killed_and_stopped_runs_end_as_unbroken_ones(tmp_path):
     for name, number, status in (("killed", signal.SIGKILL, -9), ("stopped", signal.SIGTERM, 143)):
         process = start(name)
         while not (tmp_path / name / "iter_5.pth").exists():
-            assert process.poll() is None
+            assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
         process.send_signal(number)
         _, error = process.communicate(timeout=900)

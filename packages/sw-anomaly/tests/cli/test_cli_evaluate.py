@@ -4,13 +4,14 @@ import json
 import shutil
 from dataclasses import fields
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from sw_anomaly.evaluation.evaluate import Scores
 from sw_anomaly.experiment import parallel
 
-from conftest import refusal
+from conftest import refusal, save
 
 
 def test_eval_fits_first_says_so_and_writes_results_and_report(run, tiny_root, tmp_path):
@@ -145,6 +146,37 @@ def test_a_category_that_cannot_be_evaluated_does_not_stop_the_others(run, tiny_
     result = run("eval", "--category", "all", "--data", tiny_root, *QUICK)
     assert "plate, seed 0:" in refusal(result)
     assert (tmp_path / "runs" / "disc" / "001" / "results.json").is_file()
+
+
+def write_plates(root, bits):
+    """Plates with grain, some with a faint dent, in files of 8 bits or of 16 of which so many are in use."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64] / 64
+    for part, count in (("train/good", 8), ("test/good", 5), ("test/dent", 5)):
+        for number in range(count):
+            level = 0.42 + 0.1 * np.sin(9 * x) * np.cos(7 * y) + rng.normal(0, 0.004, (64, 64))
+            row, column = rng.uniform(0.3, 0.7, 2)
+            spot = np.exp(-((x - column) ** 2 + (y - row) ** 2) / 0.005)
+            if part == "test/dent":
+                level -= 0.06 * spot
+                mask = (spot > 0.3).astype(np.uint8) * 255
+                save(root / "plate/ground_truth/dent" / f"{number:03}_mask.png", mask)
+            pixels = np.rint(level * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+            save(root / "plate" / part / f"{number:03}.png", pixels)
+
+
+def test_the_same_images_are_measured_alike_at_every_depth(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("sw_anomaly.methods.patch_bank.SAMPLED", 300)
+    found = {}
+    for bits in (8, 10):
+        write_plates(tmp_path / str(bits), bits)
+        data = ("--category", "plate", "--data", tmp_path / str(bits), "--out", tmp_path / f"runs{bits}")
+        result = run("eval", *data, *QUICK, "--align", "off", "--json")
+        assert result.exit_code == 0, result.output
+        found[bits] = json.loads(result.stdout)["overall"]
+    assert found[8]["image_auroc"] > 0.9
+    for name, tolerance in (("image_auroc", 0.03), ("pixel_auroc", 0.02), ("pixel_ap", 0.05)):
+        assert found[10][name] == pytest.approx(found[8][name], abs=tolerance)
 
 
 def test_a_checkpoint_is_not_for_several_runs(run, tiny_root):

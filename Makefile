@@ -90,14 +90,16 @@ sanitize: $(UV) ## the tests of the native code under AddressSanitizer and Undef
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  .venvs/sanitize/bin/python -m pytest packages/sw-ops/tests/test_stripe.py packages/sw-ops/tests/test_shift_add.py
 
-test-wheel: $(UV) ## sw-ops as people get it: one wheel, with the lowest and the newest torch it is meant for
+CUDA_WHEEL := $(if $(shell command -v nvcc),80 90)
+
+test-wheel: $(UV) ## sw-ops as people get it, with CUDA kernels where nvcc is: one wheel, the lowest and the newest torch
 	rm -rf packages/sw-ops/dist
 	$(call say,Building the sdist, and the wheel from it)
-	$(UV) build --quiet --out-dir packages/sw-ops/dist packages/sw-ops
+	$(UV) build --quiet --out-dir packages/sw-ops/dist $(if $(CUDA_WHEEL),-C cmake.define.SW_CUDA=ON) packages/sw-ops
 	$(call say,The wheel with torch 2.6.0 and with torch 2.14.1)
 	for torch in 2.6.0 2.14.1; do \
 	  $(UV) run --quiet --no-project --isolated --with torch==$$torch --with packages/sw-ops/dist/*.whl \
-	    python packages/sw-ops/tools/check_wheel.py || exit 1; \
+	    python packages/sw-ops/tools/check_wheel.py $(CUDA_WHEEL) || exit 1; \
 	done
 
 free-threaded: $(UV) ## sw-ops in a Python without a GIL

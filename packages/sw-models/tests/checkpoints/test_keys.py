@@ -44,7 +44,7 @@ def shapes_of(name, kind, channels):
 
 def unireplknet_shapes():
     """Return the tensors of AILab-CVC/UniRepLKNet, unireplknet.py, as its modules name them."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for i, dim in enumerate(DIMS):
         convs = {f"{i}.0": ((dim // 2, 3, 3, 3), dim // 2), f"{i}.3": ((dim, dim // 2, 3, 3), dim)} if i == 0 else {
             f"{i}.0": ((dim, DIMS[i - 1], 3, 3), dim)
@@ -68,7 +68,7 @@ def unireplknet_shapes():
             shapes |= shapes_of(f"{block}.se.up", (dim, dim // 4, 1, 1), dim)
             shapes |= shapes_of(f"{block}.pwconv1.1", (4 * dim, dim), 4 * dim)
             shapes |= {f"{block}.act.1.{leaf}": (1, 1, 1, 4 * dim) for leaf in ("gamma", "beta")}
-            shapes |= {f"{block}.pwconv2.0.weight": (dim, 4 * dim), f"{block}.gamma": (dim,)}
+            shapes[f"{block}.pwconv2.0.weight"], shapes[f"{block}.gamma"] = (dim, 4 * dim), (dim,)
             shapes |= shapes_of(f"{block}.pwconv2.2", "batch norm", dim)
     return shapes | shapes_of("norm", "layer norm", DIMS[-1]) | shapes_of("head", (7, DIMS[-1]), 7)
 

@@ -144,6 +144,7 @@ figures: .venv ## draw the figures of the documentation anew (a detector is trai
 	.venv/bin/sw-sparse train --output build/figures/digits
 	.venv/bin/sw-anomaly train --category bottle --out build/figures/bottle
 	.venv/bin/python tools/figures.py anomaly build/figures/anomaly.png build/figures/bottle/*/*/checkpoint.safetensors
+	.venv/bin/python tools/figures.py shrink build/figures/anomaly.png
 	cp build/figures/digits/sparsity.png build/figures/*.png docs/figures/
 
 lock: .venv ## write .github/requirements: the newest and the lowest versions that CI tests with, hashed

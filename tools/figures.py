@@ -102,17 +102,17 @@ def draw_anomaly(out: Path, checkpoint: Path) -> None:
         images = [sw_anomaly.load_image(path) for path in shown]
     figure, axes = plt.subplots(3, len(shown), figsize=(2.1 * len(shown), 6.6), layout="constrained")
     inspections = [detector.inspect(image) for image in images]
-    strongest = max(float(found.map.max()) for found in inspections)
+    heat = {"cmap": "inferno", "vmin": 0, "vmax": 2 * detector.pixel_threshold}  # as in the report
     for column, path, image, found in zip(axes.T, shown, images, inspections, strict=True):
         pixels = detector.intensity.levels(image)
         defective = found.score >= detector.image_threshold
         column[0].imshow(pixels)
         column[0].set_title(f"image: {path.parent.name}", fontsize=9)
-        column[1].imshow(found.map, cmap="inferno", vmin=0, vmax=strongest)
+        column[1].imshow(found.map, **heat)
         column[1].set_title("map", fontsize=9)
         column[2].imshow(pixels)
         if defective:
-            column[2].contour(found.map >= detector.pixel_threshold, levels=[0.5], colors="red", linewidths=1)
+            column[2].contour(found.map >= detector.pixel_threshold, levels=[0.5], colors="cyan", linewidths=1)
         verdict = "defective" if defective else "good"
         column[2].set_title(f"{found.score:.2f}: {verdict}", fontsize=9, color="firebrick" if defective else "green")
         for axis in column:

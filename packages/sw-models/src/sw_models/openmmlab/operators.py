@@ -312,9 +312,9 @@ def _reassembled(features: Tensor, masks: Tensor, *, kernel_size: int, group_siz
 
 
 def _pairs(
-    masks: Tensor, psa_type: int, *, h_mask: int, w_mask: int, half_h_mask: int, half_w_mask: int, **_: int
+    masks: Tensor, psa_type: int, *, h_mask: int, w_mask: int, half_h_mask: int, half_w_mask: int, **others: int
 ) -> Tensor:
-    images, _, height, width = masks.shape
+    images, height, width = len(masks), *masks.shape[2:]
     rows, columns = (torch.arange(size, device=masks.device) for size in (height, width))
     row = rows[:, None, None, None] - rows[:, None] + half_h_mask  # of the mask: [target row, 1, row, 1]
     column = columns[:, None, None] - columns + half_w_mask  # [target column, 1, column]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ def roi_pool_backward(grad_output: Tensor, rois: Tensor, argmax: Tensor, grad_in
     grad_input.view(-1).index_add_(0, places, grad_output[inside])
 
 
-def deform_roi_pool_forward(input: Tensor, rois: Tensor, offset: Tensor, output: Tensor, **settings: float) -> None:
+def deform_roi_pool_forward(input: Tensor, rois: Tensor, offset: Tensor, output: Tensor, **settings: Any) -> None:
     """Write averages in the moved cells of regions (deformable RoI pooling, Dai et al. 2017, arXiv 1703.06211).
 
     Args:
@@ -58,7 +59,7 @@ def deform_roi_pool_backward(
     offset: Tensor,
     grad_input: Tensor,
     grad_offset: Tensor,
-    **settings: float,
+    **settings: Any,
 ) -> None:
     """Write the gradients to the maps and to the offsets."""
     differentiate(

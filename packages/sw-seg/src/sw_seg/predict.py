@@ -61,10 +61,11 @@ def predict(
 def _values(meta: Mapping[str, Any], count: int) -> list[int]:
     """Return the number of each class in the maps that a model was trained on; colors are numbered from 0."""
     first = 1 if meta.get("reduce_zero_label") else 0
-    values = list(meta.get("values") or range(first, first + count))
+    found = meta.get("values") or list(range(first, first + count))
+    values = found if isinstance(found, list | tuple) else []
     if len(values) != count or not all(isinstance(value, int) and 0 <= value < 1 << 24 for value in values):
-        raise InputError(f"checkpoint: got the values {str(values)[:80]}, want a number for each of {count} classes")
-    return values if max(values) < 256 else list(range(count))
+        raise InputError(f"checkpoint: got the values {str(found)[:80]}, want a number for each of {count} classes")
+    return list(values) if max(values) < 256 else list(range(count))
 
 
 def _label_map(found: Segmentation, values: Sequence[int]) -> Image.Image:

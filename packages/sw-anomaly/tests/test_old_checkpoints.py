@@ -14,7 +14,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from sw_anomaly.detector import checksum, load_detector
+from sw_anomaly.detector import load_detector
+from sw_models.checkpoints.tensor_file import digest
 
 from conftest import draw_nail
 
@@ -39,7 +40,7 @@ def rewrite(path):
     tensors = {name: tensor.cpu() for name, tensor in detector.method.state().items()}
     described = {**info, "view": view, "intensity": asdict(detector.intensity)}
     metadata = {"format": "sw-anomaly-3", "info": json.dumps(described)}
-    save_file(tensors, path, {**metadata, "sha256": checksum(tensors, metadata)})
+    save_file(tensors, path, {**metadata, "sha256": digest(tensors, metadata)})
     return path
 
 

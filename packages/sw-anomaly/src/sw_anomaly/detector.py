@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sw_anomaly.data.intensity import Intensity
@@ -26,8 +22,8 @@ from sw_anomaly.methods.unet.method import UNetMethod
 from sw_anomaly.metrics.thresholds import CONFIDENCE, GoodScores, images_needed, threshold_at
 from sw_anomaly.preprocessing.pose import Crop
 from sw_anomaly.preprocessing.view import View
+from sw_models.checkpoints.tensor_file import read_tensor_file, write_tensors
 from sw_models.errors import InputError
-from sw_models.files import write_atomically
 
 FORMAT = "sw-anomaly-4"
 FORMERS = {  # read as well, and judged as they were
@@ -174,34 +170,14 @@ class Detector:
         return text
 
     def save(self, path: Path) -> None:
-        """Write everything to one safetensors file, whole or not at all."""
-        tensors = {name: tensor.cpu() for name, tensor in self.method.state().items()}
-        metadata = {"format": FORMAT, "info": json.dumps(asdict(self.info))}
-        metadata["sha256"] = checksum(tensors, metadata)
-
-        def write(partial: Path) -> None:
-            try:
-                save_file(tensors, partial, metadata)
-                _sort_header(partial)
-            except SafetensorError as error:  # how it tells of a full disk
-                raise OSError(f"{path}: {error}") from error
-
-        write_atomically(path, write)
+        """Write everything to one sealed safetensors file, whole or not at all."""
+        write_tensors(path, self.method.state(), {"format": FORMAT, "info": json.dumps(asdict(self.info))})
 
 
 def check_rate(rate: float) -> None:
     """Raise ``InputError`` if this is no rate of false alarms that can be asked for."""
     if not 0 < rate < 1:
         raise InputError(f"--false-alarms: got {rate:g}, want a rate above 0 and below 1, such as 0.02")
-
-
-def _sort_header(path: Path) -> None:
-    """Give equal tensors equal files: safetensors writes its metadata in an order that is drawn anew each time."""
-    with path.open("r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.dumps(json.loads(file.read(size)), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        file.seek(8)
-        file.write(header.encode().ljust(size))
 
 
 def load_detector(path: Path | str) -> Detector:
@@ -217,15 +193,9 @@ def load_detector(path: Path | str) -> Detector:
         InputError: If the file is anything else, or is not as it was written.
     """
     path = Path(path)
-    metadata = _read_metadata(path)
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"checkpoint {path} is damaged ({error}); {WANTED}") from error
-    wanted = metadata.get("sha256")
-    found = checksum(state, metadata)
-    if found != wanted and not (wanted is None and metadata["format"] == OLDEST):
-        raise InputError(f"checkpoint {path} is damaged: got SHA-256 {found}, want {wanted}")
+    if "sha256" not in (metadata := _read_metadata(path)) and metadata["format"] != OLDEST:
+        raise InputError(f"checkpoint {path} is damaged: got no SHA-256; {WANTED}")
+    state, _ = read_tensor_file(path)
     broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not _is_finite(tensor)]
     if broken:
         raise InputError(f"checkpoint {path}: got values that are not finite in {broken[0]!r}, want numbers")
@@ -247,15 +217,6 @@ def read_info(path: Path) -> DetectorInfo:
     return _parse_info(path, _read_metadata(path))
 
 
-def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 over the names, types, shapes and values of tensors and over the metadata, but for a checksum in it."""
-    digest = hashlib.sha256(json.dumps({key: metadata[key] for key in sorted(metadata) if key != "sha256"}).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def _read_metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise InputError(f"checkpoint {path} is not a file; {WANTED}")
@@ -275,7 +236,7 @@ def _is_finite(tensor: Tensor) -> bool:
     return bool(wide.isfinite().all())
 
 
-def _parse_info(path: Path, metadata: Mapping[str, str]) -> DetectorInfo:
+def _parse_info(path: Path, metadata: dict[str, str]) -> DetectorInfo:
     try:
         info = json.loads(metadata["info"])
         view = info.pop("framing" if metadata["format"] == OLDEST else "view")

@@ -2,13 +2,19 @@
 
 
 class InputError(ValueError):
-    """An argument, a file or a data set is not what was wanted; the message says in one line which and what is.
+    r"""An argument, a file or a data set is not what was wanted; the message says in one line which and what is.
+
+    Args:
+        message: of one line; what it quotes of a file may break lines, which are shown as ``\n``.
 
     Example:
         >>> raise InputError("size: got -1, want at least 1")
         Traceback (most recent call last):
         sw_models.errors.InputError: size: got -1, want at least 1
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(r"\n".join(message.splitlines()))
 
 
 class Interrupted(Exception):

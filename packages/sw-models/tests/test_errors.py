@@ -11,5 +11,5 @@ from sw_models.errors import InputError
 def test_a_refusal_has_one_line_whatever_it_quotes(quoted):
     error = InputError(f"file: got {quoted}, want something else")
     assert len(str(error).splitlines()) == 1
-    assert str(error).startswith(r"file: got a\nb")
+    assert str(error).startswith("file: got a b")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)

@@ -2,10 +2,10 @@
 
 
 class InputError(ValueError):
-    r"""An argument, a file or a data set is not what was wanted; the message says in one line which and what is.
+    """An argument, a file or a data set is not what was wanted; the message says in one line which and what is.
 
     Args:
-        message: of one line; what it quotes of a file may break lines, which are shown as ``\n``.
+        message: of one line; line breaks in what it quotes of a file become spaces.
 
     Example:
         >>> raise InputError("size: got -1, want at least 1")
@@ -14,7 +14,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(r"\n".join(message.splitlines()))
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
 
 
 class Interrupted(Exception):

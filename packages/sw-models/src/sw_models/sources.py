@@ -120,8 +120,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS, any_depth: bool = False
             else:  # OpenCV keeps all bits, but prints about damage
                 image, orientation = _decode(path, header, any_depth)
     except (*UNREADABLE, cv2.error) as error:
-        reason = " ".join(str(error).split())  # those of OpenCV have several lines
-        raise InputError(f"{path} cannot be read as an image ({reason})") from error
+        raise InputError(f"{path} cannot be read as an image ({error})") from error
     if orientation > 4:
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -71,7 +71,7 @@ def read_values(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32]:
     except UNREADABLE as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} cannot be read ({' '.join(str(error).split())})") from error
+        raise InputError(f"{path} cannot be read ({error})") from error
     return pixels if pixels.ndim == 2 else pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
 
 

@@ -54,7 +54,7 @@ def _settings(root: Path) -> dict[str, Any] | None:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         except (yaml.YAMLError, ValueError) as error:
-            raise InputError(f"--data: {path} is no YAML ({' '.join(str(error).split())})") from error
+            raise InputError(f"--data: {path} is no YAML ({error})") from error
         if isinstance(content, dict) and "names" in content:
             return content
     return None

@@ -80,7 +80,7 @@ def read_data(path: Path) -> dict[str, Any]:
         text = path.read_text()
         content = _assignments(text) if path.suffix == ".py" else yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, SyntaxError, OSError, RecursionError) as error:
-        raise InputError(f"config: {path} cannot be read as data ({' '.join(str(error).split())})") from error
+        raise InputError(f"config: {path} cannot be read as data ({error})") from error
     if not isinstance(content, dict):
         raise InputError(f"config: {path} holds a {type(content).__name__}, want named settings")
     return content

@@ -78,7 +78,7 @@ class ImageFolder(Dataset):
             with Image.open(path) as file:
                 image = to_rgb(file)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"{path}: no image that can be read ({' '.join(str(error).split())})") from error
+            raise InputError(f"{path}: no image that can be read ({error})") from error
         label = self.labels[index]
         label = self.target_transform(label) if self.target_transform else label
         return self.transform(image) if self.transform else image, label

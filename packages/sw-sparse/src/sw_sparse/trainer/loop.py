@@ -309,7 +309,7 @@ def _accelerator(recipe: Recipe) -> Accelerator:
             project_config=ProjectConfiguration(project_dir=recipe.output, logging_dir=recipe.output),
         )
     except ValueError as error:
-        raise InputError(f"amp: {recipe.amp!r} does not run here: {' '.join(str(error).split())}") from error
+        raise InputError(f"amp: {recipe.amp!r} does not run here: {error}") from error
 
 
 def _images_per_step(recipe: Recipe, world: int) -> int:

@@ -231,7 +231,7 @@ def _read_yaml(config: str) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"{config}: not YAML ({' '.join(str(error).split())})") from error
+        raise InputError(f"{config}: not YAML ({error})") from error
     if not isinstance(settings, dict):
         raise InputError(f"{config}: got a {type(settings).__name__}, want options as 'name: value'")
     return settings

@@ -9,6 +9,7 @@ that come of it can only be read by this program.
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from torch import nn
 
@@ -32,7 +33,7 @@ def main() -> None:
     if len(sys.argv) < 3 or not sys.argv[1].isdecimal() or int(sys.argv[1]) % 2 == 0:
         sys.exit(f"plain_kernels: SIZE: got {' '.join(sys.argv[1:2]) or 'nothing'}, want an odd width and a command")
     size = int(sys.argv.pop(1))
-    MODELS["swnano"] = lambda in_channels=3: plain_swnano(size, in_channels)
+    MODELS["swnano"] = partial(plain_swnano, size)
     app()
 
 

@@ -6,10 +6,13 @@ import torch
 
 pytest.importorskip("mmengine", reason="mmengine is not installed (extra openmmlab)")
 
+from mmengine.runner import ValLoop
+
 from sw_models.errors import InputError, Interrupted
 from sw_sparse.openmmlab import checkpoint as checkpoints
 from sw_sparse.openmmlab import runner as experiment
 from sw_sparse.openmmlab.config import load_config
+from sw_sparse.openmmlab.hooks.curves import read_log
 from sw_sparse.openmmlab.interrupt import StopRequest
 
 
@@ -83,6 +86,42 @@ def test_an_interrupted_run_ends_as_one_that_was_not(task, tmp_path):
     train(task, tmp_path / "broken")
     whole, broken = weights(tmp_path / "whole" / "iter_6.pth"), weights(tmp_path / "broken" / "iter_6.pth")
     assert all(torch.equal(whole[key], broken[key]) for key in whole)
+
+
+def by_single_epochs(cfg):
+    by_epoch(cfg)
+    cfg.train_cfg.val_interval = 1
+    cfg.default_hooks.checkpoint.update(by_epoch=True, interval=1)
+
+
+@pytest.mark.parametrize("killed_in", [2, 3], ids=["in the middle", "at the end"])
+@pytest.mark.parametrize("loop", [lambda cfg: None, by_single_epochs], ids=["by iteration", "by epoch"])
+def test_a_run_killed_within_a_validation_makes_up_for_it(task, tmp_path, loop, killed_in):
+    """The checkpoint that would have been validated is there; all three validations come out as in an unbroken run."""
+    cfg = load_config(task, "toy_sample")
+    loop(cfg)
+    experiment.train(task, cfg, tmp_path / "whole")
+    validate, calls = ValLoop.run, []
+
+    def counted(self):
+        calls.append(self.runner.iter)
+        if len(calls) == killed_in:
+            raise KeyboardInterrupt
+        return validate(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ValLoop, "run", counted)
+        with pytest.raises(KeyboardInterrupt):
+            experiment.train(task, cfg, tmp_path / "broken")
+        experiment.train(task, cfg, tmp_path / "broken")
+        experiment.train(task, cfg, tmp_path / "broken")  # what is known is not measured again
+    assert len(calls) == 4
+    logs = [read_log(tmp_path / name)[1] for name in ("whole", "broken")]
+    whole, broken = ({step: record["closeness"] for step, record in log.items()} for log in logs)
+    assert len(whole) == 3
+    assert broken == pytest.approx(whole)
+    best = [checkpoints.find_checkpoint(tmp_path / name).name for name in ("whole", "broken")]
+    assert best[0] == best[1]
 
 
 def by_epoch(cfg):

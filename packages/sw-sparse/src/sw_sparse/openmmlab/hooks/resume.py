@@ -9,15 +9,19 @@ from typing import Any
 
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from sw_models.errors import Interrupted
 from sw_sparse.openmmlab.checkpoint import INTERRUPTED
+from sw_sparse.openmmlab.hooks.curves import read_log
 from sw_sparse.openmmlab.interrupt import StopRequest
 from sw_sparse.openmmlab.resumable import seed_iteration
 
 
 class ResumableHook(Hook):
     """Seeds every iteration by its number, and leaves a checkpoint and the run when SIGTERM has come.
+
+    A run that was killed after a checkpoint was written and before it was validated begins with that validation.
 
     Args:
         stop: whether it has come.
@@ -27,6 +31,13 @@ class ResumableHook(Hook):
 
     def __init__(self, stop: StopRequest) -> None:
         self.stop = stop
+
+    def before_train(self, runner: Any) -> None:
+        """Validate the checkpoint that is continued from, if that is due and the log does not have it."""
+        if runner.iter and runner.val_loop is not None and _ends_at_validation(runner.train_loop):
+            step = runner.epoch if isinstance(runner.train_loop, EpochBasedTrainLoop) else runner.iter
+            if step not in read_log(Path(runner.work_dir))[1]:
+                runner.val_loop.run()
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Seed what the iteration draws."""
@@ -57,3 +68,15 @@ class ResumableHook(Hook):
             f" {Path(runner.work_dir) / INTERRUPTED}; give the same command again to go on",
             signal.SIGTERM,
         )
+
+
+def _ends_at_validation(loop: Any) -> bool:
+    """Whether a training loop would have validated where it stands."""
+    match loop:
+        case EpochBasedTrainLoop():
+            done, end = loop.epoch, loop.max_epochs
+        case IterBasedTrainLoop():
+            done, end = loop.iter, loop.max_iters
+        case _:
+            return False
+    return done >= loop.val_begin and (done % loop.val_interval == 0 or done == end)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-import resource
-import sys
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mmengine.dataset  # noqa: F401 - the functions that make batches
 import torch
-from mmengine.dataset import pseudo_collate
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, FUNCTIONS, MODELS, init_default_scope
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sw_models.errors import InputError
 from sw_sparse.openmmlab.config import SYNTHETIC
@@ -22,7 +26,8 @@ _SHARE = 2 / 3  # of what is free; the optimizer's state and larger images need 
 def largest_batch(cfg: Any, most: int) -> int:
     """Return the largest power of two, at most ``most``, of which a forward and a backward pass fit into memory.
 
-    On a GPU they are tried; on a CPU the use of the larger batches is extrapolated from that of 2 and 4 images.
+    On a GPU they are tried. On a CPU the bytes that tensors hold with 2 and with 4 images say what one image needs, for
+    a process that asks for too much is killed without a word.
 
     Raises:
         InputError: there are no data to try, or not even two images fit.
@@ -34,30 +39,70 @@ def largest_batch(cfg: Any, most: int) -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = revert_sync_batchnorm(MODELS.build(cfg.model)).to(device).train()
     samples = [dataset[number % len(dataset)] for number in range(4)]
-    try:
-        if device == "cuda":
-            return _try_on_gpu(model, samples, most)
-        before = _peak()
-        used = []
-        for count in (2, 4):
-            _step(model, samples, count)
-            used.append(_peak() - before)
-        each = max((used[1] - used[0]) / 2, used[1] / 8, 1.0)
-        fitting = int(_SHARE * _free() / each)
-    finally:
-        del model
+    how = dict(cfg.train_dataloader.get("collate_fn", {"type": "pseudo_collate"}))
+    collate = partial(FUNCTIONS.get(how.pop("type")), **how)
+
+    def step(count: int) -> None:
+        batch = collate([samples[number % len(samples)] for number in range(count)])
+        losses = model(**model.data_preprocessor(batch, True), mode="loss")
+        model.parse_losses(losses)[0].backward()
+        model.zero_grad()
+
+    if device == "cuda":
+        return _try_on_gpu(step, most)
+    peaks = []
+    for count in (2, 4):
+        with TensorBytes() as used:
+            step(count)
+        peaks.append(used.peak)
+    each = max((peaks[1] - peaks[0]) / 2, 1.0)
+    fitting = int(_SHARE * _free() / each)
     if fitting < 2:
         raise InputError(f"--batch: not even two images fit into memory, each needs {each / 2**20:,.0f} MB")
     return min(most, 1 << fitting.bit_length() - 1)
 
 
-def _try_on_gpu(model: Any, samples: list[Any], most: int) -> int:
+class TensorBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made while it is active.
+
+    Attributes:
+        now: of those that are still there.
+        peak: the most at any time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation, and note the memory of its results that is new."""
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and (key := (storage := tensor.untyped_storage())._cdata) not in self._sizes:
+                self._sizes[key] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._forget, key)
+        return result
+
+    def _forget(self, key: int) -> None:
+        self.now -= self._sizes.pop(key)
+
+
+def _try_on_gpu(step: Callable[[int], None], most: int) -> int:
     free, _ = torch.cuda.mem_get_info()
     fitting, count = 0, 2
     while count <= most:
         torch.cuda.reset_peak_memory_stats()
         try:
-            _step(model, samples, count)
+            step(count)
         except torch.cuda.OutOfMemoryError:
             break
         if torch.cuda.max_memory_allocated() > _SHARE * free:
@@ -67,18 +112,6 @@ def _try_on_gpu(model: Any, samples: list[Any], most: int) -> int:
     if not fitting:
         raise InputError("--batch: not even two images fit into the GPU's memory")
     return fitting
-
-
-def _step(model: Any, samples: list[Any], count: int) -> None:
-    batch = pseudo_collate([samples[number % len(samples)] for number in range(count)])
-    losses = model(**model.data_preprocessor(batch, True), mode="loss")
-    model.parse_losses(losses)[0].backward()
-    model.zero_grad()
-
-
-def _peak() -> int:
-    """Return the most memory that the process has had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _free() -> int:

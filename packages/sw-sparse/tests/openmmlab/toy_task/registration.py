@@ -32,11 +32,11 @@ class ToyModel(BaseModel):
 
 @DATASETS.register_module()
 class ToyDataset(Dataset):
-    def __init__(self, data_root, length=4, noise=0.0):
+    def __init__(self, data_root, length=4, noise=0.0, side=32):
         if length < 1:
             raise FileNotFoundError(f"no images in {data_root}")
         self.data_root, self.length = data_root, length
-        self.noise = noise
+        self.noise, self.side = noise, side
         self.metainfo = {"classes": ("toy",)}
 
     def __len__(self):
@@ -44,7 +44,7 @@ class ToyDataset(Dataset):
 
     def __getitem__(self, index):
         generator = torch.Generator().manual_seed(index)
-        images = torch.randn(3, 32, 32, generator=generator)
+        images = torch.randn(3, self.side, self.side, generator=generator)
         images = images + self.noise * (np.random.rand() + random.random() + torch.rand(1))  # noqa: NPY002
         return {"images": images.float(), "target": torch.tensor(float(index % 2))}
 

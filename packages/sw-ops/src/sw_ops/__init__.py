@@ -5,8 +5,9 @@ from importlib.metadata import version
 from sw_ops.assembly import SlotValues, Stripes, assemble_ninefold, assemble_stripes, position_embedding
 from sw_ops.backend import use_backend
 from sw_ops.layer import FusedShiftwiseConv2d, ShiftwiseConv2d, reparameterize, shiftwise_conv2d
+from sw_ops.operators import decompositions
 from sw_ops.shift_add import shift_add, shift_add_ninefold
-from sw_ops.stripe import decompositions, stripe_conv2d, stripe_conv2d_fused
+from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 from sw_ops.table import ChannelSplit, ShiftTable, slot_count, slot_offsets
 
 __version__ = version("sw-ops")

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._decomp import register_decomposition
 from torch._ops import OpOverload
 from torch.utils.flop_counter import register_flop_formula
 
 from sw_ops import native, reference
 from sw_ops.arguments import check_kernels, check_maps, check_stripe
-from sw_ops.backend import native_devices, serving_backend, under_transform
+from sw_ops.backend import native_devices
+from sw_ops.operators import autocast, decomposition, register, served_by_pytorch
 
 
 def stripe_conv2d(
@@ -47,8 +47,8 @@ def stripe_conv2d(
         horizontal, vertical, square = horizontal.to(x.dtype), vertical.to(x.dtype), square.to(x.dtype)
         return torch.ops.sw_ops.stripe_conv2d(x, horizontal, vertical, square, anchor, exact)
     else:
-        x, horizontal, vertical, square = _autocast(x, horizontal, vertical, square)
-        if not _served_by_pytorch(x):
+        x, horizontal, vertical, square = autocast(x, horizontal, vertical, square)
+        if not served_by_pytorch(x):
             return _forward(x, horizontal, vertical, square, anchor, exact)
         check_maps(x=x)
         check_kernels(x, horizontal, vertical, anchor, square=square)
@@ -78,8 +78,8 @@ def stripe_conv2d_fused(
         horizontal, vertical, bias = horizontal.to(x.dtype), vertical.to(x.dtype), bias.to(x.dtype)
         return torch.ops.sw_ops.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor, exact)
     else:
-        x, horizontal, vertical, bias = _autocast(x, horizontal, vertical, bias)
-        if not _served_by_pytorch(x):
+        x, horizontal, vertical, bias = autocast(x, horizontal, vertical, bias)
+        if not served_by_pytorch(x):
             return _fused(x, horizontal, vertical, bias, anchor, exact)
         check_maps(x=x)
         check_kernels(x, horizontal, vertical, anchor, bias=bias)
@@ -87,29 +87,11 @@ def stripe_conv2d_fused(
         return reference.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor)
 
 
-def _autocast(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """Cast to the autocast dtype where autocast is on, as PyTorch's own convolutions do; float64 is left alone."""
-    device = x.device.type
-    if device != "meta" and torch.is_autocast_enabled(device) and x.is_floating_point():
-        dtype = torch.get_autocast_dtype(device)
-        return tuple(t if t.dtype == torch.float64 else t.to(dtype) for t in (x, *others))
-    return (x, *others)
-
-
 def _of_known_shape(*kernels: Tensor) -> tuple[Tensor, ...]:
     """Return kernels that were computed in a trace with their sizes as constants, without which ONNX has no conv."""
     if not torch.jit.is_tracing():
         return kernels
     return tuple(kernel.reshape([int(size) for size in kernel.shape]) for kernel in kernels)
-
-
-def _served_by_pytorch(x: Tensor) -> bool:
-    """Tell whether the PyTorch form computes: where no kernel is, under transforms, and in a trace for ONNX."""
-    if serving_backend(x.device, x.dtype) == "torch":
-        return True
-    if torch.compiler.is_compiling():
-        return False
-    return under_transform() or (torch.jit.is_tracing() and torch.onnx.is_in_onnx_export())
 
 
 # --- gradients -------------------------------------------------------------------------------------------------------
@@ -265,43 +247,8 @@ def _fake_fused(
     return torch.empty_like(x)
 
 
-_library = torch.library.Library("sw_ops", "DEF")
-
-
 def _operator(name: str, kernel: Callable, fake: Callable, save: Callable, backward: Callable) -> OpOverload:
-    """Register what ``torch.library.custom_op`` would, without what it does in every call and this does not need."""
-    _library.define(name + torch.library.infer_schema(kernel, mutates_args=()))
-    for device in native_devices():
-        _library.impl(name, kernel, device.upper())
-    operator = getattr(torch.ops.sw_ops, name).default
-    torch.library.register_fake(f"sw_ops::{name}", fake, lib=_library)
-    _library.impl(name, _differentiable(name, operator, save, backward), "Autograd")
-    return operator
-
-
-def _differentiable(name: str, operator: OpOverload, save: Callable, backward: Callable) -> Callable:
-    """Return an operator with a gradient: of small maps what ``torch.library.register_autograd`` does is a third."""
-    arity = len(operator._schema.arguments)
-
-    def below(*inputs: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            return operator(*inputs)
-
-    def forward(ctx: Any, *inputs: Any) -> Any:
-        output = below(*inputs)
-        save(ctx, inputs, output)
-        return output
-
-    parts = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-    function: Any = type(name, (torch.autograd.Function,), parts)
-
-    def call(*inputs: Any) -> Any:
-        inputs = (*inputs, False)[:arity]  # the dispatcher leaves out an ``exact`` that is the default
-        if torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in inputs):
-            return function.apply(*inputs)
-        return below(*inputs)
-
-    return call
+    return register(name, {device.upper(): kernel for device in native_devices()}, fake, save, backward)
 
 
 _forward = _operator("stripe_conv2d", native.forward, _fake_forward, _save_forward, _backward_forward)
@@ -318,30 +265,18 @@ _fused = _operator("stripe_conv2d_fused", native.fused, _fake_fused, _save_fused
 # --- decompositions, for exporters -----------------------------------------------------------------------------------
 
 
-@register_decomposition(_forward)
+@decomposition(_forward)
 def _decompose_forward(
     x: Tensor, horizontal: Tensor, vertical: Tensor, square: Tensor, anchor: int, exact: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     return reference.stripe_conv2d(x, horizontal, vertical, square, anchor)
 
 
-@register_decomposition(_fused)
+@decomposition(_fused)
 def _decompose_fused(
     x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, exact: bool = False
 ) -> Tensor:
     return reference.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor)
-
-
-def decompositions() -> dict[OpOverload, Callable]:
-    """Return what the operators are in PyTorch's own, for programs that other software than PyTorch runs.
-
-    ``torch.onnx.export`` finds the table by itself.
-
-    Example:
-        >>> program = torch.export.export(model, inputs)
-        >>> program = program.run_decompositions(sw_ops.decompositions())  # none of this package's operators is left
-    """
-    return {_forward: _decompose_forward, _fused: _decompose_fused}
 
 
 # --- operations, for torch.utils.flop_counter ------------------------------------------------------------------------

@@ -79,6 +79,8 @@ void bind_cpu(py::module_ m) {
     m.def("stripe_fused", bound(sw::cpu::stripe_fused));
     m.def("stripe_input_grad", bound(sw::cpu::stripe_input_grad));
     m.def("stripe_weight_grad", bound(sw::cpu::stripe_weight_grad));
+    m.def("depthwise", bound(sw::cpu::depthwise));
+    m.def("depthwise_weight_grad", bound(sw::cpu::depthwise_weight_grad));
     m.def("multiply_adds", bound(sw::cpu::multiply_adds));
     m.def("instruction_set", &sw::cpu::instruction_set);
     m.def("instruction_set_available", &sw::cpu::instruction_set_available);

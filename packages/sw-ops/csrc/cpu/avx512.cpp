@@ -1,10 +1,12 @@
 #define SW_INSTRUCTION_SET avx512
 #define SW_VECTOR_BYTES 64
 #include "convolve.h"
+#include "depthwise.h"
 #include "instruction_set.h"
 #include "peak.h"
 #include "weight_grad.h"
 
 namespace sw::cpu::avx512 {
-const InstructionSet functions{"avx512", forward, fused, input_grad, weight_grad, multiply_adds};
+const InstructionSet functions{"avx512", forward, fused, input_grad, weight_grad, depthwise,
+                               depthwise_weight_grad, multiply_adds};
 }

@@ -66,6 +66,23 @@ void run_tile(Vector<T>* out, const Vector<T>* x, const Vector<T>* taps, const T
     unroll<Width>([&](auto i) SW_INLINE_LAMBDA { out[i] = sum[i]; });
 }
 
+// Calls f(Tile<T, width>::run, begin) for tiles of about one width that cover so many outputs, each at most as wide as the
+// line that they read and as the registers allow.
+template <template <class, int> class Tile, class T, class F, int... Less>
+SW_INLINE void for_each_tile(int64_t outputs, int64_t extent, const F& f, std::integer_sequence<int, Less...>) {
+    constexpr decltype(&Tile<T, 1>::run) functions[] = {Tile<T, Less + 1>::run...};
+    const int64_t tiles = ceil_divide(outputs, larger(1, smaller(max_tile, extent)));
+    for (int64_t k = 0; k < tiles; ++k) {
+        const int64_t begin = outputs * k / tiles;
+        f(functions[outputs * (k + 1) / tiles - begin - 1], begin);
+    }
+}
+
+template <template <class, int> class Tile, class T, class F>
+SW_INLINE void for_each_tile(int64_t outputs, int64_t extent, const F& f) {
+    for_each_tile<Tile, T>(outputs, extent, f, std::make_integer_sequence<int, max_tile>{});
+}
+
 template <class T, int... Less>
 SW_INLINE auto tile_function(int64_t width, std::integer_sequence<int, Less...>) {
     constexpr decltype(Tile<T>::run) functions[] = {run_tile<T, Less + 1>...};

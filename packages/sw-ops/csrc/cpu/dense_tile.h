@@ -97,22 +97,13 @@ public:
 
     // y = start + kernel * x
     void run(int64_t block, const PlaneView<T>& x, const PlaneView<T>& start, const PlaneView<T>& y) const {
-        const int64_t tiles = ceil_divide(stripe_.extent, max_tile);
-        for (int64_t k = 0; k < tiles; ++k) {
-            const int64_t begin = stripe_.extent * k / tiles, width = stripe_.extent * (k + 1) / tiles - begin;
-            const auto run = of_width(width, std::make_integer_sequence<int, max_tile>{});
+        for_each_tile<Tile, T>(stripe_.extent, stripe_.extent, [&](auto run, int64_t begin) {
             run(stripe_, taps_ + block * size(), stripe_.lines<T>(x, nullptr), stripe_.lines<T>(start, nullptr),
                 stripe_.lines<T>(y, nullptr), begin);
-        }
+        });
     }
 
 private:
-    template <int... Less>
-    static auto of_width(int64_t width, std::integer_sequence<int, Less...>) {
-        constexpr decltype(&Tile<T, 1>::run) functions[] = {Tile<T, Less + 1>::run...};
-        return functions[width - 1];
-    }
-
     StripeGeometry stripe_;
     Vector<T>* taps_;
 };

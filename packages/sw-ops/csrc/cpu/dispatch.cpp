@@ -64,6 +64,16 @@ void stripe_weight_grad(const StripeProblem& problem, const MapView& x, const Ma
     current().load()->weight_grad(problem, x, grad_h, grad_v, grad_s, grad_kernels, threads);
 }
 
+void depthwise(const StripeProblem& problem, const MapView& x, const void* kernel, const void* bias, const MapView& y,
+               int threads) {
+    current().load()->depthwise(problem, x, kernel, bias, y, threads);
+}
+
+void depthwise_weight_grad(const StripeProblem& problem, const MapView& x, const MapView& grad, void* grad_kernel,
+                           int threads) {
+    current().load()->depthwise_weight_grad(problem, x, grad, grad_kernel, threads);
+}
+
 int64_t multiply_adds(int threads) { return current().load()->multiply_adds(threads); }
 
 const char* instruction_set() { return current().load()->name; }

@@ -10,6 +10,8 @@ struct InstructionSet {
     decltype(&stripe_fused) fused;
     decltype(&stripe_input_grad) input_grad;
     decltype(&stripe_weight_grad) weight_grad;
+    decltype(&sw::cpu::depthwise) depthwise;
+    decltype(&sw::cpu::depthwise_weight_grad) depthwise_weight_grad;
     decltype(&sw::cpu::multiply_adds) multiply_adds;
 };
 

@@ -54,6 +54,21 @@ void parallel(int64_t tasks, int threads, const F& f) {
     parallel_for(tasks, threads, [](const void* f, int64_t task) { (*static_cast<const F*>(f))(task); }, &f);
 }
 
+// Every part has summed `size` numbers for each of its blocks. Adds up those of the same channels, and calls
+// f(sums, block).
+template <class T, class F>
+void add_parts(const Partition& partition, Vector<T>* sums, int64_t size, int threads, const F& f) {
+    const int64_t part_size = partition.group / lanes<T> * size;
+    parallel(partition.groups, threads, [&](int64_t group) {
+        const Part part = partition.part(group);
+        Vector<T>* const sum = sums + group * part_size;
+        for (int64_t other = group + partition.groups; other < partition.parts(); other += partition.groups) {
+            for (int64_t k = 0; k < part.blocks * size; ++k) sum[k] += sums[other * part_size + k];
+        }
+        for (int64_t b = 0; b < part.blocks; ++b) f(sum + b * size, part.block(b));
+    });
+}
+
 // Block `block` of a part, in a [channels, size] kernel.
 template <class Storage>
 BlockView<Storage> kernel_view(void* kernel, int64_t size, const Block& block) {

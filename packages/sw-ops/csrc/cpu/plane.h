@@ -6,6 +6,17 @@
 
 namespace sw::cpu::SW_INSTRUCTION_SET {
 
+// Calls f(storage) with an object of the type that the problem's tensors hold.
+template <class F>
+void with_storage(const StripeProblem& problem, const F& f) {
+    switch (problem.scalar) {
+        case Scalar::f32: return f(float{});
+        case Scalar::f64: return f(double{});
+        case Scalar::bf16: return f(BFloat16{});
+        case Scalar::f16: return f(Float16{});
+    }
+}
+
 // One block of channels of an image: a number per channel at each of its positions.
 template <class T>
 struct PlaneView {

@@ -1,10 +1,12 @@
 #define SW_INSTRUCTION_SET portable
 #define SW_VECTOR_BYTES 16
 #include "convolve.h"
+#include "depthwise.h"
 #include "instruction_set.h"
 #include "peak.h"
 #include "weight_grad.h"
 
 namespace sw::cpu::portable {
-const InstructionSet functions{"portable", forward, fused, input_grad, weight_grad, multiply_adds};
+const InstructionSet functions{"portable", forward, fused, input_grad, weight_grad, depthwise,
+                               depthwise_weight_grad, multiply_adds};
 }

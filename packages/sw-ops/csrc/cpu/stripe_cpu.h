@@ -22,6 +22,13 @@ void stripe_input_grad(const StripeProblem&, const MapView& grad_h, const MapVie
 void stripe_weight_grad(const StripeProblem&, const MapView& x, const MapView& grad_h, const MapView& grad_v, const MapView& grad_s,
                         const Stripes& grad_kernels, int threads);
 
+// A dense kernel per channel is the problem's horizontal one, of any odd thickness and length: y = kernel * x + bias.
+// The bias may be null.
+void depthwise(const StripeProblem&, const MapView& x, const void* kernel, const void* bias, const MapView& y, int threads);
+
+// grad_kernel: correlation of x with the upstream map
+void depthwise_weight_grad(const StripeProblem&, const MapView& x, const MapView& grad, void* grad_kernel, int threads);
+
 // Nothing but multiply-adds of float for a moment, as fast as this machine can; returns how many.
 int64_t multiply_adds(int threads);
 

@@ -89,20 +89,13 @@ void correlate(const StripeProblem& problem, const Scheme& scheme, const MapView
         }
     });
 
-    parallel(partition.groups, threads, [&](int64_t group) {
-        const Part part = partition.part(group);
-        Vector<T>* const sum = sums + group * part_size;
-        for (int64_t other = group + partition.groups; other < partition.parts(); other += partition.groups) {
-            for (int64_t k = 0; k < part.blocks * size; ++k) sum[k] += sums[other * part_size + k];
-        }
-        for (int64_t b = 0; b < part.blocks; ++b) {
-            const auto write = [&](int64_t first, int64_t count, void* kernel) {
-                unpack(sum + b * size + first, kernel_view<Storage>(kernel, count, part.block(b)));
-            };
-            write(0, long_size, grad_kernels.horizontal);
-            write(long_size, long_size, grad_kernels.vertical);
-            write(2 * long_size, short_size, grad_kernels.square);
-        }
+    add_parts<T>(partition, sums, size, threads, [&](const Vector<T>* sum, const Block& block) {
+        const auto write = [&](int64_t first, int64_t count, void* kernel) {
+            unpack(sum + first, kernel_view<Storage>(kernel, count, block));
+        };
+        write(0, long_size, grad_kernels.horizontal);
+        write(long_size, long_size, grad_kernels.vertical);
+        write(2 * long_size, short_size, grad_kernels.square);
     });
 }
 

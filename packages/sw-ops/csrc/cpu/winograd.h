@@ -83,17 +83,11 @@ private:
 // Calls f(storage, scheme) with objects of the types that the problem asks for.
 template <class F>
 void with_types(const StripeProblem& problem, const F& f) {
-    const auto with_scheme = [&](auto storage) {
+    with_storage(problem, [&](auto storage) {
         using T = SumOf<decltype(storage)>;
         if (problem.thickness == Winograd<T>::thickness && !problem.exact) return f(storage, Winograd<T>{});
         f(storage, Direct<T>{problem.thickness, problem.exact});
-    };
-    switch (problem.scalar) {
-        case Scalar::f32: return with_scheme(float{});
-        case Scalar::f64: return with_scheme(double{});
-        case Scalar::bf16: return with_scheme(BFloat16{});
-        case Scalar::f16: return with_scheme(Float16{});
-    }
+    });
 }
 
 }  // namespace sw::cpu::SW_INSTRUCTION_SET

@@ -4,6 +4,7 @@ from importlib.metadata import version
 
 from sw_ops.assembly import SlotValues, Stripes, assemble_ninefold, assemble_stripes, position_embedding
 from sw_ops.backend import use_backend
+from sw_ops.depthwise import depthwise_conv2d
 from sw_ops.layer import FusedShiftwiseConv2d, ShiftwiseConv2d, reparameterize, shiftwise_conv2d
 from sw_ops.operators import decompositions
 from sw_ops.shift_add import shift_add, shift_add_ninefold
@@ -22,6 +23,7 @@ __all__ = [
     "assemble_ninefold",
     "assemble_stripes",
     "decompositions",
+    "depthwise_conv2d",
     "position_embedding",
     "reparameterize",
     "shift_add",

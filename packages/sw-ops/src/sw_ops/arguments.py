@@ -70,6 +70,38 @@ def check_stripe(length: int, thickness: int, anchor: int) -> None:
         raise ValueError(f"anchor: got {anchor}, want one of the {length} taps of the stripe")
 
 
+def check_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Check a map and the dense kernels, one per channel, that it meets.
+
+    Raises:
+        ValueError: for a shape.
+        TypeError: for a dtype or device that is not that of ``x``.
+    """
+    check_maps(x=x)
+    channels, shape = x.shape[1], weight.shape
+    if len(shape) != 4 or shape[0] != channels or shape[1] != 1:
+        raise ValueError(f"weight: got shape {tuple(shape)}, want [{channels}, 1, kh, kw] as x has channels")
+    check_kernel_size(*shape[2:])
+    if weight.dtype != x.dtype or weight.device != x.device:
+        raise _unlike("weight", weight, "x", x)
+    if bias is None:
+        return
+    if bias.shape != (channels,):
+        raise ValueError(f"bias: got shape {tuple(bias.shape)}, want ({channels},) as x has channels")
+    if bias.dtype != x.dtype or bias.device != x.device:
+        raise _unlike("bias", bias, "x", x)
+
+
+def check_kernel_size(rows: int, columns: int) -> None:
+    """Check the sizes of a dense kernel.
+
+    Raises:
+        ValueError: for an even one, or none.
+    """
+    if rows % 2 == 0 or columns % 2 == 0:
+        raise ValueError(f"weight: got a {rows}x{columns} kernel, want odd numbers of rows and columns")
+
+
 def _wrong(name: str, tensor: Tensor, shape: tuple[int, ...], x: Tensor) -> Exception:
     if tensor.shape != shape:
         return ValueError(f"{name}: got shape {tuple(tensor.shape)}, want {shape} as x and horizontal have it")

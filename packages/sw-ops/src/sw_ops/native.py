@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sw_ops.arguments import check_kernels, check_maps, check_stripe
+from sw_ops.arguments import check_depthwise, check_kernel_size, check_kernels, check_maps, check_stripe
 from sw_ops.backend import _C
 
 _SCALARS = {
@@ -108,6 +109,32 @@ def backward(
     arguments = (*maps, _addresses(contiguous), _map(grad_x), _addresses(grads))
     _run("stripe_backward", x, contiguous[0], anchor, exact, *arguments)
     return grad_x, grads[0], grads[1], grads[2]
+
+
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the map; see :func:`sw_ops.depthwise_conv2d`."""
+    check_depthwise(x, weight, bias)
+    y, weight = torch.empty_like(x), weight.contiguous()
+    if bias is not None:
+        bias = bias.contiguous()
+    address = 0 if bias is None else bias.data_ptr()
+    _run_depthwise("depthwise", x, weight.shape[2:], _map(x), weight.data_ptr(), address, _map(y))
+    return y
+
+
+def depthwise_weight_grad(x: Tensor, grad: Tensor, rows: int, columns: int) -> Tensor:
+    """Return the gradient to the kernels of ``rows x columns``: the correlation of ``x`` with the upstream map."""
+    check_maps(x=x, grad=grad)
+    check_kernel_size(rows, columns)
+    weight = x.new_empty(x.shape[1], 1, rows, columns)
+    _run_depthwise("depthwise_weight_grad", x, (rows, columns), _map(x), _map(grad), weight.data_ptr())
+    return weight
+
+
+def _run_depthwise(function: str, x: Tensor, kernel_size: Sequence[int], *arguments: Any) -> None:
+    rows, columns = kernel_size
+    problem = (_SCALARS[x.dtype], x.shape, (columns, rows, columns // 2), True)
+    getattr(_C.cpu, function)(problem, *arguments, torch.get_num_threads())
 
 
 def _map(t: Tensor) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from scipy import ndimage
 from typer.testing import CliRunner
 
 settings.register_profile("untimed", deadline=None, max_examples=50)
@@ -51,6 +52,13 @@ def draw_nails(angles):
     return [draw_nail(angle, 80 + number % 5, 80 - number % 3) for number, angle in enumerate(angles)]
 
 
+def draw_textures(count, size, rng):
+    """Grains of two sizes without any order: no place differs from another, the border included."""
+    grain = [ndimage.gaussian_filter(rng.normal(size=(count, size, size)), (0, width, width)) for width in (1, 3)]
+    levels = 128 + sum(25 * one / one.std() for one in grain)
+    return np.repeat(np.clip(levels, 0, 255).astype(np.uint8)[..., None], 3, axis=3)
+
+
 @pytest.fixture(autouse=True)
 def _memory_of_its_own(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
@@ -80,7 +88,7 @@ def run(monkeypatch, tmp_path):
 
     class Quick(config.TrainingConfig):
         def __init__(self, category, training_images, image_size, **given):
-            quick = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 4}
+            quick = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 4, "threads": 1}
             super().__init__(category, training_images, 64, **{**given, **quick})
 
     monkeypatch.chdir(tmp_path)

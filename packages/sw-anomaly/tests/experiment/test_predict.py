@@ -1,6 +1,8 @@
 """Predicting: what is written for each image, that nothing stops it, and that it keeps nothing."""
 
 import csv
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -9,11 +11,14 @@ from PIL import Image
 
 from sw_anomaly.data.images import load_image
 from sw_anomaly.data.intensity import Intensity
-from sw_anomaly.detector import Inspection
+from sw_anomaly.data.splits import Protocol
+from sw_anomaly.detector import Detector, DetectorInfo, Inspection
 from sw_anomaly.experiment.predict import predict
+from sw_anomaly.methods.patchcore import PatchCore, create_backbone
+from sw_anomaly.preprocessing.view import View
 from sw_models.sources import find_sources
 
-from conftest import save
+from conftest import draw_textures, save
 
 
 class White:
@@ -111,3 +116,41 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
 
     peak(1)  # what is loaded once
     assert peak(40) < peak(2) + 200_000  # less than one more image
+
+
+PREDICT = """
+import resource, sys
+from sw_anomaly.cli import app
+app(["predict", sys.argv[1], "--checkpoint", sys.argv[2], "--out", sys.argv[3]], standalone_mode=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_an_image_of_8192_pixels_along_each_side_takes_less_than_2_gb(tmp_path):
+    texture = draw_textures(1, 1024, np.random.default_rng(0))[0]
+    views = np.stack([texture[top : top + 320, :320] for top in range(0, 640, 160)])
+    method = PatchCore.fit(create_backbone("shiftwise_nano", None, 0), views, 320, 0)
+    info = DetectorInfo(
+        category="huge",
+        method="patchcore",
+        model="shiftwise_nano",
+        protocol=Protocol(),
+        seed=0,
+        training_images="digest",
+        seen=(),
+        view=View(320, None, tiles=True),
+        intensity=Intensity(),
+        alignment="off",
+        image_threshold=0.0,  # calls it defective: what is found is drawn, too
+        pixel_threshold=float(method.inspect(texture[-320:, -320:]).map.max()),
+    )
+    Detector(method, info).save(tmp_path / "checkpoint.safetensors")
+    image = save(tmp_path / "huge.png", np.tile(texture, (8, 8, 1)))
+    arguments = [image, tmp_path / "checkpoint.safetensors", tmp_path / "out"]
+    ended = subprocess.run([sys.executable, "-c", PREDICT, *arguments], check=True, capture_output=True, text=True)
+    (row,) = csv.DictReader((tmp_path / "out" / "001" / "scores.csv").open())
+    assert row["verdict"] == "defective"
+    assert load_image(tmp_path / "out" / "001" / row["mask"]).shape == (8192, 8192, 3)
+    kilobytes = int(ended.stdout.split()[-1])
+    assert kilobytes * 1024 < 2e9

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from test_patchcore import draw_textures
 
 from sw_anomaly.methods.base import HeatMethod
 from sw_anomaly.methods.patchcore import PatchCore, create_backbone
+
+from conftest import draw_textures
 
 
 class Brightness(HeatMethod):

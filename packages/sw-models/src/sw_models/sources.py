@@ -116,7 +116,8 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS, any_depth: bool = False
     try:
         with open_image(path, max_pixels) as header:  # which tells of a size that memory may not hold
             if header.format in OF_8_BITS and not _is_deep_png(path, header):
-                image, orientation = np.array(header.convert("RGB")), orientation_of(header)  # to be written to
+                colors = header if header.mode == "RGB" else header.convert("RGB")  # which would copy what is RGB
+                image, orientation = np.array(colors), orientation_of(header)  # to be written to
             else:  # OpenCV keeps all bits, but prints about damage
                 image, orientation = _decode(path, header, any_depth)
     except (*UNREADABLE, cv2.error) as error:

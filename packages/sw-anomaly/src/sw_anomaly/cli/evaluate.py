@@ -123,7 +123,7 @@ def _run_many(requests: list[Request], out: Path, memory: float | None, as_json:
     from sw_anomaly.report.html import write_sections
     from sw_models.files import write_atomically
 
-    workers = parallel.count_workers(len(requests), memory or parallel.available_memory())
+    workers = parallel.count_workers(requests, memory or parallel.available_memory())
     screen.print(f"{len(requests)} runs, {workers} at a time")
     outcomes: list[Outcome] = []
     refused: list[str] = []

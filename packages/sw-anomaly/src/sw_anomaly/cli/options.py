@@ -61,6 +61,9 @@ def fit_options(
         int | None, Option(help="Side in pixels, a multiple of 32. Default: that of the images, at most 320.")
     ] = None,
     seed: Annotated[int | None, Option(min=0, help="What all that is random follows from. Default: 0.")] = None,
+    threads: Annotated[
+        int | None, Option(min=1, help="Threads that fitting uses; other numbers give other networks. Default: 2.")
+    ] = None,
 ) -> dict[str, Any]:
     """Return the fields of ``TrainingConfig`` that a command is asked for; what each is its help says.
 
@@ -101,6 +104,7 @@ def fit_options(
         "epochs": epochs,
         "image_size": image_size,
         "seed": seed,
+        "threads": threads,
     }
     return {name: value for name, value in asked.items() if value is not None}
 

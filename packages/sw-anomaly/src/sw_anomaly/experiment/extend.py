@@ -28,6 +28,7 @@ from sw_anomaly.methods.unet.batches import Views
 from sw_anomaly.methods.unet.method import UNetMethod
 from sw_anomaly.methods.unet.training import NETWORK, STATE, train_network
 from sw_anomaly.progress import Progress, silent
+from sw_anomaly.threads import using_threads
 from sw_models.errors import InputError
 from sw_models.files import lock_folder, write_atomically
 
@@ -79,7 +80,7 @@ def extend(
     split = make_split(replace(images, train=new), info.protocol, config.seed)
     shown = Shown(split, info.view, info.intensity, config.seed, progress)
     run = new_run(out / images.name)
-    with lock_folder(run):
+    with lock_folder(run), using_threads(config.threads):
         write_atomically(run / CONFIG, lambda path: path.write_text(json.dumps(asdict(config), indent=2) + "\n"))
         write_manifest(run / MANIFEST, split, info.protocol, config.seed)
 

@@ -26,6 +26,7 @@ from sw_anomaly.preprocessing.pose import Alignment, learn_alignment
 from sw_anomaly.preprocessing.tiles import choose_tiling
 from sw_anomaly.preprocessing.view import View, scale_down
 from sw_anomaly.progress import Progress, silent
+from sw_anomaly.threads import using_threads
 from sw_models.errors import InputError
 from sw_models.files import write_atomically
 from sw_models.images import open_image
@@ -42,6 +43,11 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
     Writes ``config.json``, ``manifest.json`` and ``checkpoint.safetensors`` to ``folder``. Called again on a folder
     where it was interrupted it continues.
     """
+    with using_threads(config.threads):
+        return _fit(split, config, folder, progress)
+
+
+def _fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress) -> Detector:
     protocol = Protocol(config.protocol, config.defects, config.known_type)
     write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(asdict(config), indent=2) + "\n"))
     write_manifest(folder / MANIFEST, split, protocol, config.seed)

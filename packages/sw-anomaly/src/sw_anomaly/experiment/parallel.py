@@ -10,6 +10,7 @@ from multiprocessing import get_context
 
 import torch
 
+from sw_anomaly.config import TrainingConfig
 from sw_anomaly.experiment.run import Outcome, Request, run_one
 from sw_models.errors import InputError
 
@@ -43,9 +44,10 @@ def run_alone(request: Request) -> Outcome | InputError:
         return error
 
 
-def count_workers(requests: int, memory: float) -> int:
+def count_workers(requests: Sequence[Request], memory: float) -> int:
     """Return how many processes may run at once within so many GB, on the cores there are."""
-    return max(min(requests, os.cpu_count() or 1, int(memory // PROCESS_MEMORY)), 1)
+    threads = max(request.options.get("threads", TrainingConfig.threads) for request in requests)
+    return max(min(len(requests), (os.cpu_count() or 1) // threads, int(memory // PROCESS_MEMORY)), 1)
 
 
 def available_memory() -> float:

@@ -1,16 +1,16 @@
 """PatchCore here against anomalib's: the same split, network, weights and image size, measured by the same metrics.
 
 make peers
-.venvs/peers/bin/python packages/sw-anomaly/tools/anomalib_patchcore.py CATEGORY DATA [BACKBONE] [SEED]
+.venvs/peers/bin/python packages/sw-anomaly/tools/anomalib_patchcore.py CATEGORY DATA [--good 32]
 
-Without BACKBONE it is efficientnet_lite0 with the weights of its package; others have the same random weights on both
-sides. anomalib's own part is its model as it comes, with as large a core set as here: neighborhoods, choice of the core
-set, 9 neighbors, its map and score. Each difference has a 95 % interval from paired redraws of the test images.
+The backbone efficientnet_lite0 has the weights of its package; others have the same random weights on both sides.
+anomalib's own part is its model as it comes, with as large a core set as here: neighborhoods, choice of the core set, 9
+neighbors, its map and score. Each difference has a 95 % interval from paired redraws of the test images.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +76,23 @@ class Anomalib:
 
 def main() -> None:
     """Fit both, evaluate both, print."""
-    if len(sys.argv) not in (3, 4, 5):
-        sys.exit("anomalib_patchcore: got other arguments, want CATEGORY DATA [BACKBONE] [SEED]")
-    category, data, name, seed = [*sys.argv[1:], PACKAGED, "0"][:4] if len(sys.argv) != 4 else [*sys.argv[1:], "0"]
-    images = read_category(Path(data), category)
-    split = make_split(images, Protocol(), int(seed))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("category")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--backbone", default=PACKAGED)
+    parser.add_argument("--good", type=int, help="so many good images at most, for anomalib chooses from all features")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    category, name, seed = given.category, given.backbone, given.seed
+    images = read_category(given.data, category)
+    split = make_split(images, Protocol(), seed)
     intensity = learn_intensity(images.train)
     view = View(choose_image_size(images.train[0].pixels().shape[:2]))
-    good = Views([*split.validation, *split.train], view, intensity).pixels
-    backbone = create_backbone(name, None, int(seed))
-    ours = PatchCore.fit(backbone, good, view.image_size, int(seed))
-    theirs = Anomalib(backbone, f"tf_{name}" if name == PACKAGED else name, good, int(seed))
+    drawn = np.random.default_rng(seed).permutation(len(images.train))[: given.good]
+    good = Views([images.train[number] for number in drawn], view, intensity).pixels
+    backbone = create_backbone(name, None, seed)
+    ours = PatchCore.fit(backbone, good, view.image_size, seed)
+    theirs = Anomalib(backbone, f"tf_{name}" if name == PACKAGED else name, good, seed)
     found = [evaluate(Judge(method, view, intensity), split.test) for method in (ours, theirs)]
     weights = draw_weights(found[0].statistics.defective, RESAMPLES)
     redrawn = [measure(one.statistics, weights) for one in found]

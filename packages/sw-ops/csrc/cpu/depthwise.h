@@ -56,29 +56,24 @@ SW_INLINE void add_correlation(Vector<T> (&sum)[Width], const LineView<T>& x, in
     }
 }
 
-// y = start + kernel * x on `Width` neighbouring positions of every row, from `begin` on.
+// y = bias + kernel * x on `Width` neighbouring positions of the rows `row` ... `end` - 1, from `begin` on.
 template <class T, int Width>
 struct DepthwiseTile {
-    static void run(const StripeGeometry& kernel, const Vector<T>* taps, const LinesView<T>& x, const LinesView<T>& start,
-                    const LinesView<T>& y, int64_t begin) {
-        const LinesView<T> rows_of_taps = packed_kernel(kernel, taps);
-        for (int64_t r = 0; r < kernel.count; ++r) {
+    static void run(const StripeGeometry& kernel, const LinesView<T>& taps, const LinesView<T>& x, Vector<T> bias,
+                    const LinesView<T>& y, int64_t row, int64_t end, int64_t begin) {
+        for (int64_t r = row; r < end; ++r) {
             Vector<T> sum[Width];
-            start.line(r).from(begin).load(sum);
+            unroll<Width>([&](auto q) SW_INLINE_LAMBDA { sum[q] = bias; });
             // Rows of a tensor lie too far apart for the processor to foresee the next one.
             if (y.inside(r + 1)) y.line(r + 1).from(begin).template prefetch_to_write<Width>();
             const int64_t first = larger(0, kernel.centre - r);
             const int64_t last = smaller(kernel.thickness, kernel.count + kernel.centre - r);
             for (int64_t a = first; a < last; ++a) {
-                add_correlation(sum, x.line(r + a - kernel.centre), kernel.extent, rows_of_taps.line(a), kernel.length,
+                add_correlation(sum, x.line(r + a - kernel.centre), kernel.extent, taps.line(a), kernel.length,
                                 kernel.anchor - begin);
             }
             y.line(r).from(begin).store(sum);
         }
-    }
-
-    static LinesView<T> packed_kernel(const StripeGeometry& kernel, const Vector<T>* taps) {
-        return {reinterpret_cast<T*>(const_cast<Vector<T>*>(taps)), kernel.length * lanes<T>, lanes<T>, kernel.thickness, nullptr};
     }
 };
 
@@ -110,16 +105,25 @@ void depthwise(const StripeProblem& problem, const MapView& x, const void* kerne
                 clear<T>(work.bias + b, 1);
             }
         }
+        // In place, a few rows of all blocks at a time: blocks share the pages of a position, and its cache lines.
+        const auto in_place = [&](const MapView& map) {
+            return PlaneBuffer<T>::in_place(map_view<Storage>(problem, map, 0, part.block(0)));
+        };
+        const int64_t rows = in_place(x) && in_place(y) ? 3 : problem.height;
         for (int64_t image = part.first_image; image < part.last_image; ++image) {
-            for (int64_t b = 0; b < part.blocks; ++b) {
-                const PlaneView<T> in = work.x.read(map_view<const Storage>(problem, x, image, part.block(b)));
-                const LinesView<T> from = geometry.lines<T>(in, nullptr);
-                const LinesView<T> start = geometry.lines<T>(same_everywhere<T>(work.bias + b), nullptr);
-                work.y.write(map_view<Storage>(problem, y, image, part.block(b)), [&](const PlaneView<T>& out) {
-                    for_each_tile<DepthwiseTile, T>(geometry.extent, geometry.extent, [&](auto run, int64_t begin) {
-                        run(geometry, work.taps + b * geometry.size(), from, start, geometry.lines<T>(out, nullptr), begin);
+            for (int64_t row = 0; row < problem.height; row += rows) {
+                const int64_t end = smaller(row + rows, problem.height);
+                for (int64_t b = 0; b < part.blocks; ++b) {
+                    const PlaneView<T> in = work.x.read(map_view<const Storage>(problem, x, image, part.block(b)));
+                    const LinesView<T> taps{reinterpret_cast<T*>(work.taps + b * geometry.size()),
+                                            geometry.length * lanes<T>, lanes<T>, geometry.thickness, nullptr};
+                    work.y.write(map_view<Storage>(problem, y, image, part.block(b)), [&](const PlaneView<T>& out) {
+                        for_each_tile<DepthwiseTile, T>(geometry.extent, geometry.extent, [&](auto run, int64_t begin) {
+                            run(geometry, taps, geometry.lines<T>(in, nullptr), work.bias[b], geometry.lines<T>(out, nullptr),
+                                row, end, begin);
+                        });
                     });
-                });
+                }
             }
         }
     });

@@ -118,6 +118,13 @@ public:
     PlaneBuffer(Arena& arena, const StripeProblem& problem)
         : width_(problem.width), data_(arena.take<Vector<T>>(problem.height * problem.width)) {}
 
+    // Whether the tensor holds such vectors itself.
+    template <class Storage>
+    static bool in_place(const BlockView<Storage>& tensor) {
+        return std::is_same_v<std::remove_const_t<Storage>, T> && tensor.channel_stride == 1 &&
+               tensor.channels == lanes<T>;
+    }
+
     PlaneView<T> view() const { return {reinterpret_cast<T*>(data_), width_ * lanes<T>, lanes<T>}; }
 
     template <class Storage>
@@ -136,12 +143,6 @@ public:
     }
 
 private:
-    template <class Storage>
-    static bool in_place(const BlockView<Storage>& tensor) {
-        return std::is_same_v<std::remove_const_t<Storage>, T> && tensor.channel_stride == 1 &&
-               tensor.channels == lanes<T>;
-    }
-
     // Images are not written through when they are inputs.
     template <class Storage>
     static T* numbers(const BlockView<Storage>& tensor) {

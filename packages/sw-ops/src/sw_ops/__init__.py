@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from sw_ops.acceleration import accelerate
 from sw_ops.assembly import SlotValues, Stripes, assemble_ninefold, assemble_stripes, position_embedding
 from sw_ops.backend import use_backend
 from sw_ops.depthwise import depthwise_conv2d
@@ -20,6 +21,7 @@ __all__ = [
     "ShiftwiseConv2d",
     "SlotValues",
     "Stripes",
+    "accelerate",
     "assemble_ninefold",
     "assemble_stripes",
     "decompositions",

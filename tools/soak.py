@@ -3,8 +3,8 @@
 python tools/soak.py OUT [STEPS]    2,000 steps of each; writes OUT/soak.json and soak.png; exits with 1 where one grows
 
 Each task is its own program's ``train`` command. The memory of it and of all its processes is read from outside twice a
-second, from start to end. Imports and first steps may take three tenths of that; a task grows if the median of the last
-tenth lies above that of the fourth by more than 5 % and 16 MiB.
+second, from start to end. Imports and the first tenth of the steps may take two tenths of that; a task grows if the
+median of the last tenth lies above that of the third by more than 5 % and 16 MiB.
 """
 
 from __future__ import annotations
@@ -84,17 +84,17 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def growth(readings: Sequence[float]) -> float:
-    """Return by how many bytes the last tenth lies above the fourth one, in the median."""
+    """Return by how many bytes the last tenth lies above the third one, in the median."""
     tenth = len(readings) // 10
     if tenth == 0:
         raise ValueError(f"readings: got {len(readings)}, want 10 at least")
-    return statistics.median(readings[-tenth:]) - statistics.median(readings[3 * tenth : 4 * tenth])
+    return statistics.median(readings[-tenth:]) - statistics.median(readings[2 * tenth : 3 * tenth])
 
 
 def grows(readings: Sequence[float]) -> bool:
     """Return whether that is more than the allocator's own ups and downs."""
     tenth = len(readings) // 10
-    return growth(readings) > max(SLACK, SHARE * statistics.median(readings[3 * tenth : 4 * tenth]))
+    return growth(readings) > max(SLACK, SHARE * statistics.median(readings[2 * tenth : 3 * tenth]))
 
 
 def draw(memory: Mapping[str, Sequence[float]], steps: int, picture: Path) -> None:
@@ -103,7 +103,7 @@ def draw(memory: Mapping[str, Sequence[float]], steps: int, picture: Path) -> No
     for program, readings in memory.items():
         share = [100 * number / len(readings) for number in range(len(readings))]
         axis.plot(share, [reading / 2**20 for reading in readings], label=program, linewidth=1)
-    axis.axvspan(0, 30, color="0.92")
+    axis.axvspan(0, 20, color="0.92")
     axis.set_xlabel(f"% of the time that {steps} steps take")
     axis.set_ylabel("memory, MiB")
     axis.set_ylim(bottom=0)

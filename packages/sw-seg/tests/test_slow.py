@@ -1,4 +1,4 @@
-"""What takes long: learning the sample, learning photographs by heart, MMSegmentation's own way of training."""
+"""What takes long: learning the sample and photographs by heart, MMSegmentation's own training, a large photograph."""
 
 import shutil
 import subprocess
@@ -74,3 +74,32 @@ def test_a_configuration_that_inherits_can_be_trained_by_mmsegmentation(run, ade
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "work/iter_1.pth").is_file()
+
+
+def test_a_large_photograph_takes_less_than_two_gigabytes(tmp_path):
+    done = subprocess.run([sys.executable, "-c", LARGE], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 2 * 2**30
+
+
+LARGE = """
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sw_models.sources import find_sources
+from sw_seg.predict import predict
+from sw_seg.task import TASK
+from sw_sparse.openmmlab.checkpoint import load_model
+from sw_sparse.openmmlab.config import load_config
+
+Image.fromarray(np.random.default_rng(0).integers(0, 256, (4000, 6000, 3), dtype=np.uint8)).save("large.png")
+Path("seen").mkdir()
+model = load_model(load_config(TASK, "upernet_nano"))
+(record,) = predict(model, find_sources(["large.png"]), Path("seen"), {"tile": 640})
+assert "error" not in record, record
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from sw_det.coco import QuietCocoDataset
-from sw_det.masks import run_lengths
+from sw_det.masks import Region, run_lengths
 from sw_det.task import TASK
 from sw_models.errors import InputError
 from sw_sparse.openmmlab.palette import class_colours
@@ -35,7 +35,7 @@ class Detections:
         boxes: ``[N, 4]``, float32: corners x1, y1, x2, y2 in pixels.
         scores: ``[N]``, float32, from 0 to 1.
         labels: ``[N]``, int64: indices in ``classes``.
-        masks: ``[N, H, W]``, bool; None from detectors of boxes alone.
+        regions: the pixels of each object; None from detectors of boxes alone.
         classes: the names of all classes that the detector knows.
 
     Example:
@@ -48,11 +48,21 @@ class Detections:
     boxes: Tensor
     scores: Tensor
     labels: Tensor
-    masks: Tensor | None
+    regions: tuple[Region, ...] | None
     classes: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    @property
+    def masks(self) -> Tensor | None:
+        """``[N, H, W]``, bool, made when it is asked for; None from detectors of boxes alone."""
+        if self.regions is None:
+            return None
+        masks = torch.zeros(len(self), *self.image.shape[:2], dtype=torch.bool)
+        for mask, region in zip(masks.numpy(), self.regions, strict=True):
+            region.cut(mask)[...] = region.inside
+        return masks
 
     @property
     def names(self) -> list[str]:
@@ -64,8 +74,9 @@ class Detections:
         palette = class_colours(len(self.classes))
         order = self.scores.argsort().tolist()  # the surest last, on top
         pixels = self.image.copy()
-        for i, inside in [] if self.masks is None else [(i, self.masks[i].numpy()) for i in order]:
-            pixels[inside] = (1 - OPACITY) * pixels[inside] + OPACITY * np.array(palette[self.labels[i]])
+        for i, region in [] if self.regions is None else [(i, self.regions[i]) for i in order]:
+            part, inside = region.cut(pixels), region.inside
+            part[inside] = (1 - OPACITY) * part[inside] + OPACITY * np.array(palette[self.labels[i]])
         picture = Image.fromarray(pixels)
         pen, scale = ImageDraw.Draw(picture), max(1.0, min(picture.size) / 600)
         font, line = ImageFont.load_default(11 * scale), round(2 * scale)
@@ -87,7 +98,7 @@ class Detections:
         supervision = import_supervision("sw-det")
         return supervision.Detections(
             xyxy=self.boxes.numpy(),
-            mask=None if self.masks is None else self.masks.numpy(),
+            mask=None if (masks := self.masks) is None else masks.numpy(),
             confidence=self.scores.numpy(),
             class_id=self.labels.numpy().astype(int),
             data={"class_name": np.array(self.names)},
@@ -112,9 +123,10 @@ class Detections:
                 "iscrowd": 0,
                 "score": round(float(self.scores[i]), 4),
             }
-            if self.masks is not None:
-                mask = self.masks[i].numpy()
-                annotation |= {"area": int(mask.sum()), "segmentation": run_lengths(mask)}
+            if self.regions is not None:
+                region, mask = self.regions[i], np.zeros(self.image.shape[:2], dtype=bool)
+                region.cut(mask)[...] = region.inside
+                annotation |= {"area": int(region.inside.sum()), "segmentation": run_lengths(mask)}
             annotations.append(annotation)
         return annotations
 
@@ -127,13 +139,13 @@ class Part:
         found: in the part's own pixels.
         left: of the part in the image.
         top: of the part in the image.
-        scale: the part's pixels for each of the image's.
+        scale: the part's columns for each of the image's, and its rows.
     """
 
     found: Detections
     left: int
     top: int
-    scale: float = 1.0
+    scale: tuple[float, float] = (1.0, 1.0)
 
 
 def join(image: NDArray[np.uint8], parts: Sequence[Part]) -> Detections:
@@ -142,33 +154,32 @@ def join(image: NDArray[np.uint8], parts: Sequence[Part]) -> Detections:
     Of objects of a class of which one covers half of another, the one with the higher score stays: what a tile cuts off
     lies inside what its neighbor sees whole.
     """
-    boxes = torch.cat([p.found.boxes / p.scale + torch.tensor([p.left, p.top, p.left, p.top]) for p in parts])
+    boxes = torch.cat(
+        [p.found.boxes / torch.tensor(2 * p.scale) + torch.tensor([p.left, p.top, p.left, p.top]) for p in parts]
+    )
     scores = torch.cat([part.found.scores for part in parts])
     labels = torch.cat([part.found.labels for part in parts])
     origins = [(part, i) for part in parts for i in range(len(part.found))]
     areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
     kept: list[int] = []
+    free = torch.ones(len(boxes), dtype=torch.bool)
     for i in scores.argsort(descending=True, stable=True).tolist():
-        others = torch.tensor([k for k in kept if labels[k] == labels[i]], dtype=torch.int64)
-        corners = torch.maximum(boxes[i, :2], boxes[others, :2]), torch.minimum(boxes[i, 2:], boxes[others, 2:])
+        if not free[i]:
+            continue
+        kept.append(i)
+        corners = torch.maximum(boxes[i, :2], boxes[:, :2]), torch.minimum(boxes[i, 2:], boxes[:, 2:])
         shared = (corners[1] - corners[0]).clamp(min=0).prod(dim=1)
-        if not (shared > SAME * torch.minimum(areas[i], areas[others])).any():
-            kept.append(i)
-    masks = None
-    if all(part.found.masks is not None for part in parts):
-        masks = torch.zeros(len(kept), *image.shape[:2], dtype=torch.bool)
-        for mask, i in zip(masks, kept, strict=True):
-            _place(*origins[i], mask)
-    return Detections(image, boxes[kept], scores[kept], labels[kept], masks, parts[0].found.classes)
+        free &= (labels != labels[i]) | (shared <= SAME * torch.minimum(areas[i], areas))
+    regions = None
+    if all(part.found.regions is not None for part in parts):
+        regions = tuple(_place(*origins[i]) for i in kept)
+    return Detections(image, boxes[kept], scores[kept], labels[kept], regions, parts[0].found.classes)
 
 
-def _place(part: Part, number: int, mask: Tensor) -> None:
-    """Draw an object of a part into a mask of the whole image."""
-    found: Any = part.found.masks
-    own = found[number].numpy().astype(np.uint8)
-    if part.scale != 1:
-        own = cv2.resize(own, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_NEAREST)
-    mask[part.top : part.top + own.shape[0], part.left : part.left + own.shape[1]] = torch.from_numpy(own > 0)
+def _place(part: Part, number: int) -> Region:
+    """Return an object of a part in the whole image."""
+    found: Any = part.found.regions
+    return found[number].moved(part.left, part.top, part.scale)
 
 
 class Detector(Predictor[Detections]):
@@ -229,8 +240,9 @@ class Detector(Predictor[Detections]):
         """Look at tiles for small objects, and at the whole image, made smaller, for large ones."""
         height, width = image.shape[:2]
         scale = min(1.0, 2 * side / max(height, width))
-        small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
-        parts = [Part(self._predict_whole(small.astype(np.uint8)), 0, 0, scale)]
+        size = (round(width * scale), round(height * scale))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        parts = [Part(self._predict_whole(small), 0, 0, (size[0] / width, size[1] / height))]
         for tile in tiles_of(height, width, side):
             part = np.ascontiguousarray(image[tile.rows, tile.columns])
             parts.append(Part(self._predict_whole(part), tile.columns.start, tile.rows.start))
@@ -240,5 +252,5 @@ class Detector(Predictor[Detections]):
         objects = found.pred_instances.cpu()
         objects = objects[objects.scores >= self.threshold]
         objects = objects[objects.scores.argsort(descending=True, stable=True)]
-        masks = objects.masks.bool() if "masks" in objects else None
-        return Detections(image, objects.bboxes, objects.scores, objects.labels, masks, self.classes)
+        regions = tuple(Region.of(mask.numpy()) for mask in objects.masks.bool()) if "masks" in objects else None
+        return Detections(image, objects.bboxes, objects.scores, objects.labels, regions, self.classes)

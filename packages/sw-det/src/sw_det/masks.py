@@ -1,13 +1,64 @@
-"""COCO's forms of masks: polygons and run lengths."""
+"""Masks: as regions of large images, and in COCO's forms, polygons and run lengths."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 _MOST_RUNS = 10_000_000  # of one mask
+
+
+@dataclass(frozen=True)
+class Region:
+    """The pixels of an object, without the image around them: hundreds of masks of a large image take gigabytes.
+
+    Attributes:
+        left: first column of the image in which there is a pixel of the object.
+        top: first row.
+        inside: ``[h, w]``, bool: which pixels are the object's, from there on.
+    """
+
+    left: int
+    top: int
+    inside: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> Region:
+        """Return the region of a mask of the whole image, ``[H, W]``."""
+        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+        if not len(rows):
+            return cls(0, 0, np.zeros((0, 0), dtype=bool))
+        return cls(int(columns[0]), int(rows[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy())
+
+    def cut(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of the part of an image ``[H, W, ...]`` in which the object is."""
+        height, width = self.inside.shape
+        return image[self.top : self.top + height, self.left : self.left + width]
+
+    def moved(self, left: int, top: int, scale: tuple[float, float]) -> Region:
+        """Return the region in an image of which it saw a part; every pixel is that which is nearest.
+
+        Args:
+            left: of the part.
+            top: of the part.
+            scale: the part's columns for each of the image's, and its rows.
+        """
+        height, width = self.inside.shape
+        first_column, columns = _spread(self.left, width, scale[0])
+        first_row, rows = _spread(self.top, height, scale[1])
+        return Region(left + first_column, top + first_row, self.inside[rows][:, columns])
+
+
+def _spread(start: int, count: int, scale: float) -> tuple[int, NDArray[np.intp]]:
+    """Return the first place that falls into a span when scaled, and where in the span it and the next ones fall."""
+    first, end = (math.ceil(place / scale - 1e-6) for place in (start, start + count))
+    places = np.floor(np.arange(first, end) * scale + 1e-6).astype(np.intp) - start
+    return first, places.clip(0, count - 1)
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from torchvision.ops import box_iou
 
 from sw_det.coco import UsableCoco
 from sw_det.detector import THRESHOLD, Detections, Detector
+from sw_det.masks import Region
 from sw_models.images import MAX_PIXELS
 from sw_models.sources import read_image
 from sw_sparse.openmmlab.data_report import progress_bar, spread_out
@@ -126,13 +127,12 @@ def _compare(entry: dict[str, Any], found: Detections, coco: UsableCoco, numbers
 
 def _truth(found: Detections, one: _Seen, coco: UsableCoco) -> Detections:
     """Return what is there as if it had been found."""
-    masks = None
-    if found.masks is not None:
+    regions = None
+    if found.regions is not None:
         objects = coco.loadAnns(coco.getAnnIds(imgIds=[one.entry["id"]], iscrowd=False))
-        drawn = [rle.decode(coco.annToRLE(thing)).astype(bool) for thing in objects]
-        masks = torch.from_numpy(np.array(drawn).reshape(-1, *found.image.shape[:2]))
+        regions = tuple(Region.of(rle.decode(coco.annToRLE(thing)).astype(bool)) for thing in objects)
     scores = torch.ones(len(one.truth))
-    return Detections(found.image, one.truth, scores, one.truth_labels, masks, found.classes)
+    return Detections(found.image, one.truth, scores, one.truth_labels, regions, found.classes)
 
 
 def _confusion(seen: list[_Seen], classes: int) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from sw_det.check import check
 from sw_det.dataset import config_for, look_at_folder
 from sw_det.formats import prepare
 from sw_models.errors import InputError
+from sw_sparse.openmmlab.config import data_options
 
 from conftest import annotations, options, write_coco
 
@@ -223,7 +224,7 @@ def columns(folder: Path) -> Path:
 
 def test_text_files_with_columns(tmp_path: Path) -> None:
     data = columns(tmp_path / "theirs")
-    stated = {"columns": "x1 y1 x2 y2 class", "image": "{}_test.png"}
+    stated = data_options(["data_options.columns=x1 y1 x2 y2 class", "data_options.image={}_test.png"])
     folder = prepare(data, tmp_path / "ours", stated)
     found = look_at_folder(folder, {})
     assert found.annotations["train"].classes == ["class 1", "class 2"]

@@ -8,7 +8,7 @@ from sw_models.errors import InputError
 from sw_sparse.openmmlab import runner as experiment
 from sw_sparse.openmmlab import schedule
 from sw_sparse.openmmlab.config import load_config
-from sw_sparse.openmmlab.config_options import parse_options
+from sw_sparse.openmmlab.config_options import parse_options, read_pairs
 from sw_sparse.openmmlab.hooks.curves import read_log
 
 
@@ -142,3 +142,9 @@ def test_options_that_would_change_nothing_are_refused(task, option, message):
     cfg.epochs = 50
     with pytest.raises(InputError, match=message):
         parse_options([option], cfg)
+
+
+def test_words_keep_their_spaces_and_lists_are_lists():
+    options = ["a=x1 y1 class", "b='x1 y1'", "c=[1, 2]", "d=x,y", "e=(3, 4)", "f=1", "g= h "]
+    read = {"a": "x1 y1 class", "b": "x1 y1", "c": [1, 2], "d": ["x", "y"], "e": (3, 4), "f": 1, "g": "h"}
+    assert read_pairs(options) == read

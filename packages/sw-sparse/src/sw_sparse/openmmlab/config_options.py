@@ -65,7 +65,7 @@ def parse_options(options: Sequence[str], cfg: Any) -> dict[str, Any]:
 
 
 def read_pairs(options: Sequence[str]) -> dict[str, Any]:
-    """Return ``key=value`` pairs as a dictionary, whatever their keys.
+    """Return ``key=value`` pairs as a dictionary, whatever their keys; words with spaces between them stay as they are.
 
     Raises:
         InputError: a value cannot be read.
@@ -73,9 +73,16 @@ def read_pairs(options: Sequence[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
     try:
-        return parser.parse_args(["--cfg-options", *options]).cfg_options if options else {}
+        found = parser.parse_args(["--cfg-options", *options]).cfg_options if options else {}
+        return found | {option.partition("=")[0]: text for option in options if (text := _words(option))}
     except (RecursionError, SyntaxError, ValueError, AssertionError) as error:  # MMEngine knows no dictionaries here
         raise InputError(f"--cfg-options: cannot read {' '.join(options)}, want numbers, names or lists") from error
+
+
+def _words(option: str) -> str:
+    """Return the words of a pair whose value is no list, "" where it has one word; MMEngine takes spaces out."""
+    text = option.partition("=")[2].strip().strip("'\"")
+    return text if " " in text and not set("[](),") & set(text) else ""
 
 
 def _want_known(key: str, cfg: Any) -> Any:

@@ -53,6 +53,20 @@ def test_deformable_convolution(modulated):
                 assert float(found[0, out, row, column]) == pytest.approx(total, abs=1e-9)
 
 
+def test_modulated_convolution_reads_the_beginning_of_larger_offsets():
+    """MMCV does not compare their size with the output's, and DyHead gives those of the level below."""
+    x, weight = random(2, 2, 3, 4), random(2, 2, 3, 3, seed=1)
+    offset, mask = random(2, 18, 6, 8, seed=2), random(2, 9, 6, 8, seed=3)
+    first = [torch.stack([one.flatten()[: n * 12].view(n, 3, 4) for one in m]) for m, n in ((offset, 18), (mask, 9))]
+    found = mmcv_ops.modulated_deform_conv2d(x, offset.requires_grad_(), mask, weight, None, 1, 1)
+    assert torch.equal(found, mmcv_ops.modulated_deform_conv2d(x, *first, weight, None, 1, 1))
+    found.sum().backward()
+    assert offset.grad.flatten(1)[:, : 18 * 12].any()
+    assert not offset.grad.flatten(1)[:, 18 * 12 :].any()
+    with pytest.raises(RuntimeError, match="offset"):
+        mmcv_ops.modulated_deform_conv2d(x, offset[:, :, :1], mask, weight, None, 1, 1)
+
+
 def smooth(name):
     """Return a function of MMCV's whose stand-in is differentiable, and inputs in double precision."""
     if name == "deform_conv":

@@ -276,7 +276,19 @@ def _deformed(input: Tensor, weight: Tensor, offset: Tensor, **sizes: int) -> Te
 
 def _modulated(input: Tensor, weight: Tensor, bias: Tensor, offset: Tensor, mask: Tensor, **sizes: int) -> Tensor:
     steps = [(sizes[f"{name}_h"], sizes[f"{name}_w"]) for name in ("stride", "pad", "dilation")]
+    height, width = (
+        (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+        for size, kernel, stride, pad, dilation in zip(input.shape[2:], weight.shape[2:], *steps, strict=True)
+    )
+    offset, mask = (_beginning(one, height, width) for one in (offset, mask))
     return torchvision.ops.deform_conv2d(input, offset, weight, bias if sizes["with_bias"] else None, *steps, mask)
+
+
+def _beginning(maps: Tensor, height: int, width: int) -> Tensor:
+    """Return what MMCV reads of maps that are larger than the output, as those of DyHead are: the first numbers."""
+    wanted = maps.shape[1] * height * width
+    flat = maps.flatten(1)
+    return maps if flat.shape[1] <= wanted else flat[:, :wanted].reshape(len(maps), -1, height, width)
 
 
 def _sigmoid_focal(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,18 @@ def test_each_class_has_its_own_precision(sample: Path) -> None:
     assert metrics["bbox/square"] == metrics["segm/square"] == 0.0
     assert metrics["bbox/circle"] == pytest.approx(1.0, abs=0.002)
     assert metrics["bbox/mAP"] == pytest.approx(2 / 3, abs=0.002)
+
+
+def test_precision_is_measured_at_a_stated_overlap(sample: Path) -> None:
+    """Of each box the upper two fifths are found."""
+    found = answers(sample)
+    for image in found:
+        boxes = image["pred_instances"]["bboxes"]
+        boxes[:, 3] = boxes[:, 1] + 0.4 * (boxes[:, 3] - boxes[:, 1])
+    loose = evaluate(metric(sample, iou_thrs=[0.33]), found)
+    assert loose["bbox/mAP"] == pytest.approx(1.0, abs=0.002)
+    assert math.isnan(loose["bbox/mAP_50"])
+    assert evaluate(metric(sample, iou_thrs=[0.5, 0.75]), found)["bbox/mAP"] < 0.1
 
 
 def test_nothing_found_is_a_precision_of_zero(sample: Path) -> None:

@@ -8,6 +8,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import sw_models.openmmlab  # noqa: F401 - first of all: it stands in for MMCV's compiled module
 
 # isort: split
@@ -69,7 +71,7 @@ class BoxAndMaskMetric(CocoMetric):
 
     Args:
         **kwargs: of MMDetection's ``CocoMetric``; with ``classwise`` the average precision of each class that occurs
-            is among the metrics.
+            is among the metrics, and with ``iou_thrs=[0.33]`` "mAP" is for that overlap.
     """
 
     default_prefix = None
@@ -77,6 +79,8 @@ class BoxAndMaskMetric(CocoMetric):
 
     def __init__(self, **kwargs: Any) -> None:
         file = kwargs.pop("ann_file", None)
+        if kwargs.get("iou_thrs") is not None:
+            kwargs["iou_thrs"] = np.asarray(kwargs["iou_thrs"], dtype=float).reshape(-1)  # pycocotools needs an array
         with redirect_stdout(io.StringIO()):
             super().__init__(**kwargs)
             if file is not None:
@@ -100,4 +104,8 @@ class BoxAndMaskMetric(CocoMetric):
         finally:
             self.metrics = wanted
         overall = [f"{kind}/{name}" for kind in wanted for name in ("mAP", "mAP_50")]
-        return {name: value for name, value in measured.items() if name in overall or value >= 0}
+        return {
+            name: value if value >= 0 else math.nan  # pycocotools has -1 for what is not defined
+            for name, value in measured.items()
+            if name in overall or value >= 0
+        }

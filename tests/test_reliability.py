@@ -18,8 +18,10 @@ ROWS = [line for line in (ROOT / "docs/reliability.md").read_text().splitlines()
 def functions_in(file: str) -> dict[str, bool]:
     """Return the tests of a file, and whether each is slow in all its cases."""
     path = ROOT / "packages" / file if file.startswith("sw-") else ROOT / file
-    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
-    return {one.name: "pytest.mark.slow" in map(ast.unparse, one.decorator_list) for one in functions}
+    content = ast.parse(path.read_text())
+    functions = [node for node in ast.walk(content) if isinstance(node, ast.FunctionDef)]
+    whole = "pytestmark = pytest.mark.slow" in map(ast.unparse, content.body)
+    return {one.name: whole or "pytest.mark.slow" in map(ast.unparse, one.decorator_list) for one in functions}
 
 
 def test_there_are_faults() -> None:

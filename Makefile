@@ -150,12 +150,15 @@ figures: .venv ## draw the figures of the documentation anew (a detector is trai
 lock: .venv ## write .github/requirements: the newest and the lowest versions that CI tests with, hashed
 	.venv/bin/python tools/lock.py
 
-zoo: $(UV) ## one configuration of each folder of MMDetection's and MMSegmentation's zoos on the stand-in (hours)
-	for pair in sw-det:mmdet sw-seg:mmseg; do \
-	  package=$${pair%:*}; \
-	  UV_PROJECT_ENVIRONMENT=.venvs/$$package $(UV) sync --quiet --package $$package && \
-	  .venvs/$$package/bin/python tools/zoo.py $${pair#*:} || exit 1; \
-	done
+zoo: $(UV) ## one configuration of each folder of MMDetection's and MMSegmentation's zoos on the stand-in (an hour)
+	UV_PROJECT_ENVIRONMENT=.venvs/zoo $(UV) sync --quiet --package sw-det --package sw-seg
+	$(UV) pip install --quiet --python .venvs/zoo mmpretrain==1.2.0 lap==0.5.13
+	.venvs/zoo/bin/python tools/zoo.py mmdet
+	.venvs/zoo/bin/python tools/zoo.py mmseg
+
+real-proof: $(UV) ## the environment for tools/real_proof.py: real photographs, our small models beside others
+	UV_PROJECT_ENVIRONMENT=.venvs/real-proof $(UV) sync --quiet --package sw-det --package sw-seg
+	$(UV) pip install --quiet --python .venvs/real-proof segmentation-models-pytorch==0.6.0
 
 FUZZED := $(patsubst packages/%/tests/test_fuzz.py,%,$(wildcard packages/*/tests/test_fuzz.py))
 

@@ -88,6 +88,7 @@ NOT_RUN = {
     "python packages/sw-sparse/tools/unit_accuracy.py": "trains for minutes; types are checked",
     "python packages/sw-sparse/tools/scaling.py": "a measurement of minutes; types are checked",
     "python tools/small_scale.py": "trains for hours",
+    "python tools/real_proof.py": "trains for an hour on photographs that are not here; types are checked",
     "python tools/figures.py": "make figures runs it; what it draws is looked at",
 }
 TYPED = commands()

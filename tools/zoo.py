@@ -7,71 +7,21 @@ Prints a table, and how many of the folders do all three. Weights are random; wh
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-import json
-import subprocess
+import logging
+import multiprocessing
+import os
 import sys
+import warnings
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 TIMEOUT = 600  # seconds for a configuration
+SIDE = 128  # pixels of an image
+MANY = 300  # queries: more than that are chosen from among the cells of an image twice as large
 STEPS = ("builds", "predicts", "backpropagates")
-
-PROGRAM = """
-import sys, warnings
-warnings.simplefilter("ignore")
-import json, logging
-logging.disable(logging.CRITICAL)
-package, path, out = sys.argv[1:]
-done, why = [], ""
-try:
-    import sw_models.openmmlab
-    import torch
-    from mmengine.config import Config
-    from mmengine.model import revert_sync_batchnorm
-    from mmengine.registry import init_default_scope
-    init_default_scope(package)
-    cfg = Config.fromfile(path)
-    if cfg.get("custom_imports"):
-        from mmengine.utils import import_modules_from_strings
-        import_modules_from_strings(**cfg.custom_imports)
-    def plain(part):
-        if isinstance(part, dict):
-            if isinstance(part.get("init_cfg"), dict) and part["init_cfg"].get("type") == "Pretrained":
-                part["init_cfg"] = None
-            for value in part.values():
-                plain(value)
-        elif isinstance(part, (list, tuple)):
-            for value in part:
-                plain(value)
-    plain(cfg.model)
-    cfg.model.pop("pretrained", None)
-    module = __import__(package + ".registry", fromlist=["MODELS"])
-    utils = __import__(package + ".utils", fromlist=["register_all_modules"])
-    utils.register_all_modules(init_default_scope=False)
-    model = revert_sync_batchnorm(module.MODELS.build(cfg.model))
-    done.append("builds")
-    side = 128
-    if package == "mmdet":
-        from mmdet.testing import demo_mm_inputs
-        batch = demo_mm_inputs(1, [[3, side, side]], num_items=[2], num_classes=2, with_mask=True, with_semantic=True)
-    else:
-        from mmseg.structures import SegDataSample
-        from mmengine.structures import PixelData
-        sample = SegDataSample(metainfo=dict(img_shape=(side, side), ori_shape=(side, side), pad_shape=(side, side)))
-        sample.gt_sem_seg = PixelData(data=torch.zeros(1, side, side, dtype=torch.long))
-        batch = dict(inputs=[torch.zeros(3, side, side, dtype=torch.uint8)] * 2, data_samples=[sample, sample.clone()])
-    model.eval()
-    with torch.no_grad():
-        model(**model.data_preprocessor(batch, False), mode="predict")
-    done.append("predicts")
-    model.train()
-    losses = model(**model.data_preprocessor(batch, True), mode="loss")
-    model.parse_losses(losses)[0].backward()
-    done.append("backpropagates")
-except BaseException as error:
-    why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:150]
-open(out, "w").write(json.dumps({"done": done, "why": why}))
-"""
 
 
 def main() -> None:
@@ -86,34 +36,134 @@ def main() -> None:
         raise SystemExit(2)
     configs = Path(found.origin).parent / ".mim/configs"
     folders = [f for f in sorted(configs.iterdir()) if f.is_dir() and f.name not in ("_base_", "common")]
-    folders = [folder for folder in folders if not wanted or folder.name in wanted]
-    complete = 0
-    for folder in folders:
-        path = next(iter(sorted(folder.glob("*.py"))), None)
-        if path is None:
-            continue
-        result = run(package, path)
-        complete += len(result["done"]) == len(STEPS)
-        marks = "  ".join(step if step in result["done"] else "-" * len(step) for step in STEPS)
-        print(f"{folder.name:32}  {marks}  {result['why']}", flush=True)
-    print(f"{complete} of {len(folders)} folders build, predict and backpropagate")
+    files = [next(iter(sorted(f.glob("*.py"))), None) for f in folders if not wanted or f.name in wanted]
+    prepare(package)
+    complete = tried = 0
+    for path in filter(None, files):
+        done, why = run(package, path)
+        tried += 1
+        complete += len(done) == len(STEPS)
+        marks = "  ".join(step if step in done else "-" * len(step) for step in STEPS)
+        print(f"{path.parent.name:32}  {marks}  {why}", flush=True)
+    print(f"{complete} of {tried} folders build, predict and backpropagate")
 
 
-def run(package: str, path: Path) -> dict[str, list[str] | str]:
-    """Try a configuration in a process of its own."""
-    out = Path(f"zoo-{path.stem}.json")
+def prepare(package: str) -> None:
+    """Import once what every configuration wants."""
+    warnings.simplefilter("ignore")
+    import sw_models.openmmlab  # noqa: F401 - the stand-in for what MMCV compiles
+
+    importlib.import_module(f"{package}.utils").register_all_modules(init_default_scope=True)
+    logging.disable(logging.CRITICAL)
+
+
+def run(package: str, path: Path) -> tuple[list[str], str]:
+    """Try a configuration in a process of its own; return the steps that were done, and why no more."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=attempt, args=(package, path, sender))
+    child.start()
+    sender.close()
+    done: list[str] = []
     try:
-        subprocess.run(
-            [sys.executable, "-c", PROGRAM, package, str(path), str(out)],
-            timeout=TIMEOUT,
-            capture_output=True,
-            check=False,
-        )
-        return json.loads(out.read_text()) if out.is_file() else {"done": [], "why": "the process ended"}
-    except subprocess.TimeoutExpired:
-        return {"done": [], "why": f"longer than {TIMEOUT} s"}
+        while receiver.poll(TIMEOUT):
+            step, why = receiver.recv()
+            if why:
+                return done, why
+            done.append(step)
+            if len(done) == len(STEPS):
+                return done, ""
+        return done, f"longer than {TIMEOUT} s"
+    except EOFError:
+        return done, "the process ended"
     finally:
-        out.unlink(missing_ok=True)
+        child.kill()
+        child.join()
+
+
+def attempt(package: str, path: Path, sender: Connection) -> None:
+    """Take the steps, and send the name of each that was taken, or what stopped it."""
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    try:
+        take(package, path, sender)
+    except BaseException as error:  # whatever other people's code raises
+        sender.send(("", f"{type(error).__name__}: {' '.join(str(error).split())}"[:150]))
+
+
+def take(package: str, path: Path, sender: Connection) -> None:
+    """Build the model of a configuration, let it predict, and differentiate its loss."""
+    import torch
+    from mmengine.config import Config
+    from mmengine.logging import MessageHub
+    from mmengine.model import revert_sync_batchnorm
+    from mmengine.utils import import_modules_from_strings
+
+    cfg = Config.fromfile(path)
+    if cfg.get("custom_imports"):
+        import_modules_from_strings(**cfg.custom_imports)
+    without_weights(cfg.model)
+    cfg.model.pop("pretrained", None)
+    for part, name in (("data_preprocessor", "size"), ("backbone", "img_size")):
+        if package == "mmseg" and name in cfg.model.get(part, {}):
+            cfg.model[part][name] = (SIDE, SIDE)  # or else small images are padded to crops, or do not fit positions
+    models = importlib.import_module(f"{package}.registry").MODELS
+    model = revert_sync_batchnorm(models.build(cfg.model))
+    sender.send(("builds", ""))
+    for name, value in {"iter": 0, "epoch": 0, "max_iters": 100, "max_epochs": 10}.items():
+        MessageHub.get_current_instance().update_info(name, value)  # as a runner does
+    images = two_images if package == "mmdet" else two_label_maps
+    model.eval()
+    with torch.no_grad():
+        model(**model.data_preprocessor(images(model), False), mode="predict")
+    sender.send(("predicts", ""))
+    batch = images(model.train())
+    losses = model(**model.data_preprocessor(batch, True), mode="loss")
+    model.parse_losses(losses)[0].backward()
+    sender.send(("backpropagates", ""))
+
+
+def without_weights(part: Any) -> None:
+    """Take away what would download weights."""
+    if isinstance(part, dict):
+        if "teacher_ckpt" in part:
+            part["teacher_ckpt"] = None
+        if isinstance(part.get("init_cfg"), dict) and part["init_cfg"].get("type") == "Pretrained":
+            part["init_cfg"] = None
+        for value in part.values():
+            without_weights(value)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            without_weights(value)
+
+
+def two_images(model: Any) -> dict[str, Any]:
+    """Return two images, for batch norms over single pixels, as MMDetection's tests make them; or two frames."""
+    from mmdet.models.mot import BaseMOTModel
+    from mmdet.testing import demo_mm_inputs, demo_mm_proposals, demo_track_inputs
+
+    side = SIDE if getattr(model, "num_queries", 0) <= MANY else 2 * SIDE
+    shape, things = (3, side, side), {"num_classes": 2, "with_mask": True}
+    detects = model.training and getattr(model.data_preprocessor, "use_det_processor", False)
+    if isinstance(model, BaseMOTModel) and not detects:
+        return demo_track_inputs(1, 2, [0], [shape], [2], **things)
+    batch = demo_mm_inputs(2, [shape] * 2, num_items=[2, 2], with_semantic=True, **things)
+    if not getattr(model, "with_rpn", True):
+        for sample, proposals in zip(batch["data_samples"], demo_mm_proposals([shape] * 2, 50), strict=True):
+            sample.proposals = proposals
+    return batch
+
+
+def two_label_maps(model: Any) -> dict[str, Any]:
+    """Return two images with label maps."""
+    import torch
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    sample = SegDataSample(metainfo=dict.fromkeys(("img_shape", "ori_shape", "pad_shape"), (SIDE, SIDE)))
+    sample.gt_sem_seg = PixelData(data=torch.zeros(1, SIDE, SIDE, dtype=torch.long))
+    return {"inputs": [torch.zeros(3, SIDE, SIDE, dtype=torch.uint8)] * 2, "data_samples": [sample, sample.clone()]}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import median
@@ -16,6 +16,7 @@ from sw_ops import reference
 from sw_ops.assembly import Stripes, assemble_stripes
 from sw_ops.backend import _C
 from sw_ops.bench.timing import Run, take_turns
+from sw_ops.depthwise import depthwise_conv2d
 from sw_ops.shift_add import shift_add
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 from sw_ops.table import ShiftTable, slot_count
@@ -24,7 +25,16 @@ DENSE_KERNEL = 13  # the kernel of UniRepLKNet (arXiv 2311.15599), the rival in 
 FUSED, EXACT, THREE_MAPS, TRAINING = "fused", "fused, exact", "three maps", "three maps + backward"
 BY_TORCH = "fused, by PyTorch"
 DENSE, COPY, PUBLISHED = f"dense {DENSE_KERNEL}x{DENSE_KERNEL}", "copy of the input", "published algorithm"
-_CONTENDERS = (FUSED, EXACT, THREE_MAPS, TRAINING, BY_TORCH, DENSE, COPY)
+# Depthwise convolutions with dense kernels: by whom, how large, and whether with the gradients to map and kernels.
+_DENSE = {
+    DENSE: ("PyTorch", DENSE_KERNEL, False),
+    f"depthwise_conv2d {DENSE_KERNEL}x{DENSE_KERNEL}": ("sw_ops", DENSE_KERNEL, False),
+    f"{DENSE} + backward": ("PyTorch", DENSE_KERNEL, True),
+    f"depthwise_conv2d {DENSE_KERNEL}x{DENSE_KERNEL} + backward": ("sw_ops", DENSE_KERNEL, True),
+    "dense 7x7": ("PyTorch", 7, False),
+    "depthwise_conv2d 7x7": ("sw_ops", 7, False),
+}
+_CONTENDERS = (FUSED, EXACT, THREE_MAPS, TRAINING, BY_TORCH, *_DENSE, COPY)
 _PEAK = ("peak", "")
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -165,9 +175,8 @@ def _make(contender: str, layout: str, shape: Shape, batch: int, device: torch.d
     x = random(batch, c, shape.size, shape.size).contiguous(memory_format=LAYOUTS[layout])
     if contender == COPY:
         return x.clone
-    if contender == DENSE:
-        dense = random(c, 1, DENSE_KERNEL, DENSE_KERNEL)
-        return torch.no_grad()(lambda: F.conv2d(x, dense, padding=DENSE_KERNEL // 2, groups=c))
+    if contender in _DENSE:
+        return _make_dense(contender, x, random)
 
     table = ShiftTable.shuffled(c, shape.kernel_size, k, n_rep=4)
     small = random(c * table.slots, 1, k, k)
@@ -198,3 +207,20 @@ def _make(contender: str, layout: str, shape: Shape, batch: int, device: torch.d
         return torch.no_grad()(lambda: stripe_conv2d_fused(x, *stripes[:2], bias, anchor, exact=True))
     fused = reference.stripe_conv2d_fused if contender == BY_TORCH else stripe_conv2d_fused
     return torch.no_grad()(lambda: fused(x, *stripes[:2], bias, anchor))
+
+
+def _make_dense(contender: str, x: Tensor, random: Callable[..., Tensor]) -> Run:
+    by, size, training = _DENSE[contender]
+    channels = x.shape[1]
+    weight, upstream = random(channels, 1, size, size), torch.ones_like(x)
+
+    def forward() -> Tensor:
+        if by == "sw_ops":
+            return depthwise_conv2d(x, weight)
+        return F.conv2d(x, weight, padding=size // 2, groups=channels)
+
+    if not training:
+        return torch.no_grad()(forward)
+    x.requires_grad_()
+    weight.requires_grad_()
+    return lambda: torch.autograd.grad(forward(), (x, weight), upstream)

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 SHAPE = (1500, 2000)
 GRAINS = {1.0: 15.0, 4.0: 20.0}  # standard deviations: widths in pixels, and what each adds to the levels
-TRAIN_GOOD, TEST_GOOD, TEST_DOTS = 16, 12, 12
+TRAIN_GOOD, TEST_GOOD, TEST_DOTS = 8, 10, 10
 MOST_DOTS = 3  # in an image
 
 

@@ -39,6 +39,18 @@ def test_features_are_both_levels_averaged_over_neighbours_on_the_finer_grid(bac
         torch.testing.assert_close(found[row, column, : len(near)], near, rtol=1e-4, atol=1e-4)
 
 
+def test_nothing_is_computed_after_the_last_level():
+    backbone = create_backbone("tf_efficientnet_lite0", None, seed=0)
+    extractor = FeatureExtractor(backbone)
+    assert len(backbone.blocks) == 7  # its weights are all in checkpoints
+    assert len(extractor.backbone.blocks) == 5
+    view = torch.from_numpy(VIEWS[0]).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        levels = backbone((view / 255 - extractor.mean) / extractor.std)
+        for found, level in zip(extractor.backbone((view / 255 - extractor.mean) / extractor.std), levels, strict=True):
+            torch.testing.assert_close(found, level, rtol=1e-3, atol=1e-4)
+
+
 def test_heat_is_the_distance_to_the_nearest_good_feature(backbone, monkeypatch):
     monkeypatch.setattr(base, "smooth_map", lambda maps, size: maps)
     fitted = PatchCore.fit(backbone, VIEWS[:2], 96, seed=0)

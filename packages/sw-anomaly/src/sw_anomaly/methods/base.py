@@ -151,7 +151,9 @@ def default_device() -> torch.device:
 def smooth_map(maps: Tensor, image_size: int) -> Tensor:
     """Smooth maps [B, 1, h, w] by a Gaussian, of a width that is relative to the image's."""
     sigma = SMOOTHING * image_size
-    return gaussian_blur(maps, 2 * math.ceil(3 * sigma) + 1, sigma)
+    size = 2 * math.ceil(3 * sigma) + 1
+    across = gaussian_blur(maps, [size, 1], [sigma, sigma])  # in one call it would be a convolution of size x size
+    return gaussian_blur(across, [1, size], [sigma, sigma])
 
 
 def score(heat: Tensor, image_size: int) -> Tensor:

@@ -40,6 +40,7 @@ class PatchCore(MemoryMethod):
     """
 
     features: Tensor
+    centered: Tensor
 
     def __init__(
         self,
@@ -55,7 +56,9 @@ class PatchCore(MemoryMethod):
         self.extractor = FeatureExtractor(backbone, padding_counts)
         device = next(backbone.parameters()).device
         self.features = nn.Buffer(features.to(device))
-        self.squares = nn.Buffer(self.features.square().sum(1), persistent=False)
+        self.center = nn.Buffer(self.features.mean(0), persistent=False)  # distances from it cancel less
+        self.centered = nn.Buffer(self.features - self.center, persistent=False)
+        self.squares = nn.Buffer(self.centered.square().sum(1), persistent=False)
         self.origins = nn.Buffer(torch.empty(0) if origins is None else origins.to(device), persistent=False)
 
     @classmethod
@@ -94,15 +97,16 @@ class PatchCore(MemoryMethod):
     def heat(self, view: Tensor) -> Tensor:
         """Measure how far the places of a view, float32 [1, 3, h, w], are from the nearest good one: [1, 1, h, w]."""
         maps = self.extractor(view)
-        found = maps[0].flatten(1).T
-        squared = found.square().sum(1) + (self.squares - 2 * found @ self.features.T).amin(1)
+        found = maps[0].flatten(1).T - self.center
+        squared = found.square().sum(1) + torch.addmm(self.squares, found, self.centered.T, alpha=-2).amin(1)
         distances = squared.clamp(min=0).sqrt().view(1, 1, *maps.shape[2:])
         return F.interpolate(distances, view.shape[2:], mode="bilinear", align_corners=False)
 
     def forget(self, views: Sequence[int]) -> None:
         """Forget the features of views of these numbers."""
         kept = ~torch.isin(self.origins, torch.tensor(views, device=self.origins.device))
-        self.features, self.squares, self.origins = self.features[kept], self.squares[kept], self.origins[kept]
+        self.features, self.centered = self.features[kept], self.centered[kept]
+        self.squares, self.origins = self.squares[kept], self.origins[kept]
 
     def state(self) -> dict[str, Tensor]:
         """Return the backbone's weights and the features."""
@@ -134,13 +138,17 @@ class PatchCore(MemoryMethod):
 class FeatureExtractor(nn.Module):
     """Features of both levels, averaged over neighbours, on the grid of the finer one.
 
-    The backbone is a copy whose branches and batch norms are folded into its convolutions.
+    The backbone is a copy whose branches and batch norms are folded into its convolutions, without the blocks after the
+    last level, which some of timm's have.
     """
 
     def __init__(self, backbone: nn.Module, padding_counts: bool = True) -> None:
         super().__init__()
         self.padding_counts = padding_counts
-        self.backbone = reparameterize_model(backbone).eval()
+        self.backbone = reparameterize_model(backbone).eval().to(memory_format=torch.channels_last)
+        if isinstance(blocks := getattr(self.backbone, "blocks", None), nn.Sequential):
+            last = cast(Any, backbone).feature_info.module_name()[-1]  # blocks.4
+            del blocks[int(last.removeprefix("blocks.")) + 1 :]
         config = cast(Any, backbone).pretrained_cfg
         device = next(backbone.parameters()).device
         self.mean, self.std = (
@@ -149,7 +157,8 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, view: Tensor) -> Tensor:
         """Turn a view, float32 [1, 3, h, w], into features [1, C, H, W]."""
-        maps = self.backbone((view / 255 - self.mean) / self.std)
+        normalized = (view / 255 - self.mean) / self.std
+        maps = self.backbone(normalized.contiguous(memory_format=torch.channels_last))
         maps = [F.avg_pool2d(level, 3, stride=1, padding=1, count_include_pad=self.padding_counts) for level in maps]
         size = maps[0].shape[2:]
         maps = [F.interpolate(level, size, mode="bilinear", align_corners=False) for level in maps]

@@ -117,11 +117,15 @@ def register_unet() -> None:
 
 @HOOKS.register_module()
 class CpuTimeHook(Hook):
-    """Writes down the CPU time of a session, whenever it may end."""
+    """Writes down the CPU time that a session has trained, whenever it may end."""
+
+    def before_train(self, runner: Any) -> None:
+        """Begin."""
+        self.start = time.process_time()
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Write, in minutes."""
-        (Path(runner.work_dir) / f"minutes-{os.getpid()}.txt").write_text(str(time.process_time() / 60))
+        (Path(runner.work_dir) / f"minutes-{os.getpid()}.txt").write_text(str((time.process_time() - self.start) / 60))
 
 
 def batches_in(cfg: Any, minutes: float, folder: Path) -> int:

@@ -73,6 +73,16 @@ def test_iterations_move_warm_up_and_intervals_too():
     assert cfg.train_cfg.val_interval == cfg.default_hooks.checkpoint.interval == 50
 
 
+def test_a_warm_up_without_a_step_goes(task, tmp_path):
+    cfg = by_iterations()
+    schedule.use_iterations(cfg, 10)
+    assert [(s.type, s.begin, s.end) for s in cfg.param_scheduler] == [("PolyLR", 0, 10)]
+    cfg = load_config(task, "toy_sample")
+    cfg.param_scheduler = by_iterations().param_scheduler
+    schedule.use_iterations(cfg, 1)
+    assert experiment.train(task, cfg, tmp_path / "run")["iterations"] == 1
+
+
 def test_epochs_are_iterations_where_those_are_counted(task):
     cfg = load_config(task, "toy", ["train_dataloader.dataset.length=10"])
     schedule.use_epochs(cfg, 3)

@@ -122,7 +122,10 @@ def use_patience(cfg: Any, validations: int) -> None:
 
 
 def _stretch(cfg: Any, key: str, count: int) -> None:
-    """Set the length of training, and move what the schedule has in the same unit; shorter ones validate more often."""
+    """Set the length of training, and move what the schedule has in the same unit; shorter ones validate more often.
+
+    Parts of the schedule that have no step left, such as a warm-up in ten steps, go.
+    """
     before = cfg.train_cfg[key]
     cfg.train_cfg[key] = count
     by_epoch = key == "max_epochs"
@@ -134,6 +137,8 @@ def _stretch(cfg: Any, key: str, count: int) -> None:
                 scheduler[end] = round(scheduler[end] * count / before)
         if "milestones" in scheduler:
             scheduler.milestones = [round(one * count / before) for one in scheduler.milestones]
+    if cfg.get("param_scheduler"):
+        cfg.param_scheduler = [s for s in cfg.param_scheduler if s.get("begin", 0) < s.get("end", math.inf)]
     checkpoint = cfg.get("default_hooks", {}).get("checkpoint", {})
     for place, name in ((cfg.train_cfg, "val_interval"), (checkpoint, "interval")):
         if count < before and place.get(name, 0) > 1:

@@ -31,7 +31,7 @@ class TrainingConfig:
     defects: int = 0
     known_type: str | None = None
     seed: int = 0
-    threads: int = 2  # of fitting: another number rounds sums differently, which training amplifies
+    threads: int = 2  # of training, which amplifies that another number rounds sums differently
     epochs: int = 8
     steps_per_epoch: int = 128
     batch_size: int = 8

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sw_anomaly.report import heat_maps
 from sw_anomaly.report.heat_maps import FOUND, color, edge, heat, overlay, shrink
 
 
@@ -34,6 +35,17 @@ def test_an_overlay_outlines_what_reaches_the_threshold():
     assert (over[9, 10:20] == FOUND).all()
     assert not (over[10:20, 10:20] == FOUND).all(axis=2).any()
     assert not (overlay(picture, score_map, 1.1, score_map >= 1.1) == FOUND).all(axis=2).any()
+
+
+def test_strips_leave_no_trace(monkeypatch):
+    rng = np.random.default_rng(0)
+    picture, score_map = rng.integers(0, 256, (640, 600, 3), dtype=np.uint8), rng.random((640, 600))
+    found = np.zeros((640, 600), dtype=bool)
+    found[40:170, 100:300] = found[260:300, 5:] = found[511:513, :50] = True
+    over = overlay(picture, score_map, 0.5, found)
+    for rows in (1, 13, 640):
+        monkeypatch.setattr(heat_maps, "STRIP", rows)
+        np.testing.assert_array_equal(overlay(picture, score_map, 0.5, found), over)
 
 
 def test_pictures_keep_their_proportions():

@@ -17,6 +17,7 @@ METHODS_WITH = {  # for options that not every method has
     "--model": TRAINED,
     "--protocol": TRAINED,
     "--epochs": TRAINED,
+    "--threads": TRAINED,
     "--backbone": ("patchcore",),
     "--weights": ("patchcore",),
 }
@@ -62,7 +63,7 @@ def fit_options(
     ] = None,
     seed: Annotated[int | None, Option(min=0, help="What all that is random follows from. Default: 0.")] = None,
     threads: Annotated[
-        int | None, Option(min=1, help="Threads that fitting uses; other numbers give other networks. Default: 2.")
+        int | None, Option(min=1, help="Threads that training uses; other numbers give other networks. Default: 2.")
     ] = None,
 ) -> dict[str, Any]:
     """Return the fields of ``TrainingConfig`` that a command is asked for; what each is its help says.
@@ -79,7 +80,14 @@ def fit_options(
     _check_choice("--tile", tile, ("auto", "on", "off"))
     _check_choice("--protocol", protocol, ("unsupervised", "supervised", "published"))
     other = None if protocol == "unsupervised" else protocol
-    given = {"--model": model, "--protocol": other, "--epochs": epochs, "--backbone": backbone, "--weights": weights}
+    given = {
+        "--model": model,
+        "--protocol": other,
+        "--epochs": epochs,
+        "--threads": threads,
+        "--backbone": backbone,
+        "--weights": weights,
+    }
     for name, value in given.items():
         fitting = METHODS_WITH[name]
         if value is not None and (method or "auto") not in fitting:

@@ -80,7 +80,7 @@ def extend(
     split = make_split(replace(images, train=new), info.protocol, config.seed)
     shown = Shown(split, info.view, info.intensity, config.seed, progress)
     run = new_run(out / images.name)
-    with lock_folder(run), using_threads(config.threads):
+    with lock_folder(run):
         write_atomically(run / CONFIG, lambda path: path.write_text(json.dumps(asdict(config), indent=2) + "\n"))
         write_manifest(run / MANIFEST, split, info.protocol, config.seed)
 
@@ -92,7 +92,8 @@ def extend(
             if isinstance(part, UNetMethod):
                 old = [image for image in images.train if image not in new]
                 views = Views([*split.train, *old], info.view, info.intensity, progress) if old else shown.views
-                train_network(views, shown.validation, config, run, save, progress, part)
+                with using_threads(config.threads):
+                    train_network(views, shown.validation, config, run, save, progress, part)
                 parts[name] = load_detector(run / NETWORK).method
             elif isinstance(part, PatchBank):
                 parts[name] = PatchBank.fit(shown.remembered, config.image_size, config.seed, progress, part)

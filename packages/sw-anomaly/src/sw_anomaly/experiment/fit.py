@@ -43,11 +43,6 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
     Writes ``config.json``, ``manifest.json`` and ``checkpoint.safetensors`` to ``folder``. Called again on a folder
     where it was interrupted it continues.
     """
-    with using_threads(config.threads):
-        return _fit(split, config, folder, progress)
-
-
-def _fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress) -> Detector:
     protocol = Protocol(config.protocol, config.defects, config.known_type)
     write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(asdict(config), indent=2) + "\n"))
     write_manifest(folder / MANIFEST, split, protocol, config.seed)
@@ -88,7 +83,8 @@ def _fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress)
 
     parts: dict[str, Method] = {}
     if "unet" in name:
-        train_network(shown.views, shown.validation, config, folder, save_network, progress)
+        with using_threads(config.threads):
+            train_network(shown.views, shown.validation, config, folder, save_network, progress)
         parts["unet"] = load_detector(folder / NETWORK).method
     if "bank" in name:
         parts["bank"] = PatchBank.fit(shown.remembered, config.image_size, config.seed, progress)

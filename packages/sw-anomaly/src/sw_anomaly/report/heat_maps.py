@@ -34,12 +34,14 @@ def overlay(
 ) -> np.ndarray:
     """``image``, uint8 [H, W, 3], under the heat of its score map, what was ``found``, bool [H, W], outlined."""
     mixed = np.empty_like(image)
+    width = max(round(max(image.shape) / 256), 1)
     for top in range(0, len(image), STRIP):
         rows = slice(top, top + STRIP)
         warmth = heat(score_map[rows], threshold, level)
         opacity = OPACITY * np.clip(2 * warmth, 0.4, 1)[..., None]  # where nothing is found the image stays visible
         mixed[rows] = (1 - opacity) * image[rows] + opacity * color(warmth)
-    mixed[edge(found, max(round(max(image.shape) / 256), 1))] = FOUND
+        start = max(top - width, 0)  # regions just outside a strip have their outlines in it
+        mixed[rows][edge(found[start : top + STRIP + width], width)[top - start :][:STRIP]] = FOUND
     return mixed
 
 

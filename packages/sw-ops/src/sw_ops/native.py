@@ -115,6 +115,8 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return the map; see :func:`sw_ops.depthwise_conv2d`."""
     check_depthwise(x, weight, bias)
     y, weight = torch.empty_like(x), weight.contiguous()
+    if not x.numel():
+        return y
     if bias is not None:
         bias = bias.contiguous()
     address = 0 if bias is None else bias.data_ptr()
@@ -127,6 +129,8 @@ def depthwise_weight_grad(x: Tensor, grad: Tensor, rows: int, columns: int) -> T
     check_maps(x=x, grad=grad)
     check_kernel_size(rows, columns)
     weight = x.new_empty(x.shape[1], 1, rows, columns)
+    if not x.numel():
+        return weight.zero_()
     _run_depthwise("depthwise_weight_grad", x, (rows, columns), _map(x), _map(grad), weight.data_ptr())
     return weight
 

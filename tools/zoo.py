@@ -149,6 +149,8 @@ def two_images(model: Any) -> dict[str, Any]:
     if isinstance(model, BaseMOTModel) and not detects:
         return demo_track_inputs(1, 2, [0], [shape], [2], **things)
     batch = demo_mm_inputs(2, [shape] * 2, num_items=[2, 2], with_semantic=True, **things)
+    for sample in batch["data_samples"]:
+        sample.gt_instances.labels.zero_()  # of the only class of some models
     if not getattr(model, "with_rpn", True):
         for sample, proposals in zip(batch["data_samples"], demo_mm_proposals([shape] * 2, 50), strict=True):
             sample.proposals = proposals

@@ -12,6 +12,7 @@
 #endif
 
 namespace py = pybind11;
+using sw::Channels;
 using sw::MapView;
 using sw::Scalar;
 using sw::StripeProblem;
@@ -54,6 +55,15 @@ template <>
 struct Argument<const Stripes&> {
     using Python = std::array<Address, 3>;
     static Stripes from(const Python& k) { return {pointer(k[0]), pointer(k[1]), pointer(k[2])}; }
+};
+
+template <>
+struct Argument<const Channels&> {  // addresses of the numbers, or twice 0; how many channels the maps have
+    using Python = std::tuple<Address, Address, int64_t>;
+    static Channels from(const Python& c) {
+        const auto numbers = [](Address address) { return static_cast<const int64_t*>(pointer(address)); };
+        return {numbers(std::get<0>(c)), numbers(std::get<1>(c)), std::get<2>(c)};
+    }
 };
 
 template <>

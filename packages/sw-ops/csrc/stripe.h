@@ -22,6 +22,13 @@ struct Stripes {
     void* square;  // may be null where a function says so
 };
 
+// The channels of input and output that a problem is about: as many numbers as the problem has channels, each below
+// `count`, which the maps have. Null: all of the maps, in order.
+struct Channels {
+    const int64_t *input, *output;
+    int64_t count;
+};
+
 struct StripeProblem {
     Scalar scalar;
     int64_t batch, channels, height, width;

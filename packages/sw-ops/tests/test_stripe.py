@@ -133,6 +133,44 @@ def test_results_keep_the_memory_format(memory: str, backend: str) -> None:
         assert y.stride() == x.stride()
 
 
+@settings(max_examples=30, deadline=None)
+@given(problem=problems(), share=st.floats(0, 1), ordered=st.booleans())
+def test_chosen_channels_are_convolved_and_the_others_copied(problem: dict, share: float, ordered: bool) -> None:
+    exact = random_arguments(*problem["sizes"], problem["length"], problem["thickness"], problem["seed"])
+    shuffled = torch.randperm(exact[0].shape[1], generator=seeded(problem["seed"]))
+    channels, order = shuffled[: max(1, round(share * len(shuffled)))], shuffled.flip(0) if ordered else None
+    copied = torch.ones(len(shuffled), dtype=torch.bool).index_fill(0, channels, False)
+    for backend, dtype in (("native", problem["dtype"]), ("torch", torch.float64)):
+        x, *kernels = (t.to(dtype) for t in exact)
+        x, anchor = MEMORY[problem["memory"]](x), problem["anchor"]
+        kernels = [t[: len(channels)] for t in (*kernels[:2], kernels[2][:, 0, 0])]
+        with sw_ops.use_backend(backend):
+            want = x if order is None else x[:, order]
+            processed = stripe_conv2d_fused(want[:, channels], *kernels, anchor)
+            got = stripe_conv2d_fused(x, *kernels, anchor, False, channels, order)
+        assert torch.equal(got[:, copied], want[:, copied])
+        if processed.numel():
+            assert_close_to_maximum(got[:, channels], processed, 2 * TOLERANCE[dtype])
+
+
+def test_numbers_of_channels_that_x_has_not_are_refused() -> None:
+    x, horizontal, vertical, square = random_arguments(1, 4, 5, 6, 9, 3)
+    kernels = (horizontal[:2], vertical[:2], square[:2, 0, 0], 4, False)
+    for wrong in (4, -1):
+        with pytest.raises(ValueError, match=f"channels: got {wrong}, want numbers of the 4 channels of x"):
+            torch.ops.sw_ops.stripe_conv2d_fused(x, *kernels, torch.tensor([0, wrong]))
+    for channels, order, message in (
+        (torch.tensor([0]), None, r"horizontal: got shape \(2, 3, 9\), want \[1, k, L\] as there are channels"),
+        (torch.zeros(1, 2, dtype=torch.long), None, r"channels: got shape \(1, 2\), want one dimension"),
+        (torch.tensor([0, 1]), torch.tensor([0, 1, 2]), "order: got 3 numbers, want 4, and channels with it"),
+        (None, torch.arange(4), "order: got 4 numbers, want 4, and channels with it"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            stripe_conv2d_fused(x, *kernels, channels, order)
+    with pytest.raises(TypeError, match=r"channels: got torch\.int32 on cpu, want torch\.int64"):
+        stripe_conv2d_fused(x, *kernels, torch.tensor([0, 1], dtype=torch.int32))
+
+
 def test_gradients_of_every_order(backend: str) -> None:
     arguments = [t.requires_grad_() for t in random_arguments(1, 2, 3, 4, 6, 3)]
     bias = torch.zeros(2, dtype=torch.float64, requires_grad=True)
@@ -141,6 +179,10 @@ def test_gradients_of_every_order(backend: str) -> None:
     fused = [*arguments[:3], bias]
     assert torch.autograd.gradcheck(lambda *t: stripe_conv2d_fused(*t, 2), fused)
     assert torch.autograd.gradgradcheck(lambda *t: stripe_conv2d_fused(*t, 2), fused)
+    wider = torch.randn(1, 4, 3, 2, generator=seeded(1), dtype=torch.float64, requires_grad=True)
+    chosen = (2, False, torch.tensor([3, 0]), torch.tensor([1, 3, 0, 2]))
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        assert check(lambda *t: stripe_conv2d_fused(*t, *chosen), [wider, *fused[1:]], fast_mode=True)
 
 
 def test_registration_passes_opcheck() -> None:
@@ -149,6 +191,9 @@ def test_registration_passes_opcheck() -> None:
     bias = torch.zeros(3, requires_grad=True)
     torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d, (x, *kernels, 4))
     torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d_fused, (x, *kernels[:2], bias, 4))
+    chosen = (torch.tensor([4, 0, 2]), torch.tensor([1, 0, 4, 3, 2]))
+    wider = MEMORY["transposed"](torch.randn(2, 5, 5, 7)).requires_grad_()
+    torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d_fused, (wider, *kernels[:2], bias, 4, False, *chosen))
     torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d_input_grad, (*maps, *kernels, 4))
     torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d_weight_grad, (x, *maps, 9, 3, 4))
     torch.library.opcheck(torch.ops.sw_ops.stripe_conv2d_backward, (*maps, x, *kernels, 4))

@@ -16,6 +16,7 @@ struct Convolutions {
     bool transposed;
     Pass vertical, horizontal, square;  // in this order; no square where its kernel is null
     const void* bias;                   // or null
+    Channels channels{};
 };
 
 // Long: the class for the two stripes.
@@ -67,12 +68,13 @@ void convolve(const StripeProblem& problem, const Scheme& scheme, const Convolut
         for (int64_t image = part.first_image; image < part.last_image; ++image) {
             for (int64_t b = 0; b < part.blocks; ++b) {
                 const Block block = part.block(b);
+                const Channels& channels = convolutions.channels;
                 PlaneView<T> x, sum = same_everywhere<T>(work.bias + b);
                 const auto run = [&](const auto& convolution, const Pass& pass) {
-                    if (pass.from) x = work.x.read(map_view<const Storage>(problem, *pass.from, image, block));
+                    if (pass.from) x = work.x.read(map_view<const Storage>(problem, *pass.from, image, block, channels.input));
                     const auto add_to = [&](const PlaneView<T>& y) { convolution.run(b, x, sum, y); };
                     if (pass.to) {
-                        work.y.write(map_view<Storage>(problem, *pass.to, image, block), add_to);
+                        work.y.write(map_view<Storage>(problem, *pass.to, image, block, channels.output), add_to);
                         sum = same_everywhere<T>(work.zero);
                     } else {
                         add_to(work.y.view());
@@ -106,9 +108,9 @@ void forward(const StripeProblem& problem, const MapView& x, const Stripes& kern
     convolve(problem, {kernels, false, {&x, &v}, {nullptr, &h}, {nullptr, &s}, nullptr}, threads);
 }
 
-void fused(const StripeProblem& problem, const MapView& x, const Stripes& kernels, const void* bias, const MapView& y,
-           int threads) {
-    convolve(problem, {kernels, false, {&x, nullptr}, {nullptr, &y}, {}, bias}, threads);
+void fused(const StripeProblem& problem, const MapView& x, const Stripes& kernels, const void* bias,
+           const Channels& channels, const MapView& y, int threads) {
+    convolve(problem, {kernels, false, {&x, nullptr}, {nullptr, &y}, {}, bias, channels}, threads);
 }
 
 void input_grad(const StripeProblem& problem, const MapView& grad_h, const MapView& grad_v, const MapView& grad_s,

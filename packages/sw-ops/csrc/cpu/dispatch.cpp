@@ -49,9 +49,17 @@ void stripe_forward(const StripeProblem& problem, const MapView& x, const Stripe
     current().load()->forward(problem, x, kernels, h, v, s, threads);
 }
 
-void stripe_fused(const StripeProblem& problem, const MapView& x, const Stripes& kernels, const void* bias, const MapView& y,
-                  int threads) {
-    current().load()->fused(problem, x, kernels, bias, y, threads);
+void stripe_fused(const StripeProblem& problem, const MapView& x, const Stripes& kernels, const void* bias,
+                  const Channels& channels, const MapView& y, int threads) {
+    for (const int64_t* numbers : {channels.input, channels.output}) {
+        for (int64_t c = 0; numbers && c < problem.channels; ++c) {
+            if (numbers[c] < 0 || numbers[c] >= channels.count) {
+                throw std::invalid_argument("channels: got " + std::to_string(numbers[c]) + ", want numbers of the " +
+                                            std::to_string(channels.count) + " channels of x, from 0 on");
+            }
+        }
+    }
+    current().load()->fused(problem, x, kernels, bias, channels, y, threads);
 }
 
 void stripe_input_grad(const StripeProblem& problem, const MapView& grad_h, const MapView& grad_v, const MapView& grad_s,

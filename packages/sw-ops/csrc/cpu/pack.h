@@ -15,15 +15,24 @@ struct BlockView {
     int64_t row_stride, column_stride, channel_stride;
     int64_t rows, columns;
     int channels;
+    const int64_t* numbers = nullptr;  // of its channels; null: 0, 1, 2, ...
 
-    Storage* at(int64_t row, int64_t column, int64_t channel = 0) const {
-        return data + row * row_stride + column * column_stride + channel * channel_stride;
+    Storage* at(int64_t row, int64_t column) const { return data + row * row_stride + column * column_stride; }
+
+    bool adjacent() const { return channel_stride == 1 && !numbers; }
+
+    // Where each channel lies from the first number of a position on; at the last for the lanes left over.
+    void channel_offsets(int64_t* offsets) const {
+        for (int c = 0; c < lanes<SumOf<std::remove_const_t<Storage>>>; ++c) {
+            const int64_t channel = smaller(c, channels - 1);
+            offsets[c] = (numbers ? numbers[channel] : channel) * channel_stride;
+        }
     }
 
     // As a single row, where one row follows the other without a gap.
     BlockView joined() const {
         if (row_stride != columns * column_stride) return *this;
-        return {data, 0, column_stride, channel_stride, 1, rows * columns, channels};
+        return {data, 0, column_stride, channel_stride, 1, rows * columns, channels, numbers};
     }
 };
 
@@ -43,7 +52,9 @@ void pack(const BlockView<const Storage>& view, Vector<SumOf<Storage>>* to) {
     using Sum = SumOf<Storage>;
     constexpr int all = lanes<Sum>;
     const BlockView<const Storage> from = view.joined();
-    if (from.channel_stride == 1) {
+    int64_t offsets[all];
+    from.channel_offsets(offsets);
+    if (from.adjacent()) {
         for (int64_t r = 0; r < from.rows; ++r) {
             // A whole vector even of fewer channels, where a position behind shows that the memory is the tensor's
             // own: what it brings into the lanes left over has no effect.
@@ -55,18 +66,14 @@ void pack(const BlockView<const Storage>& view, Vector<SumOf<Storage>>* to) {
     } else if (from.column_stride == 1) {
         for_each_chunk(from, all, [&](int64_t r, int64_t q, int count) {
             Vector<Sum> matrix[all];
-            load_matrix(from.at(r, q), from.channel_stride, from.channels, count, matrix);
+            load_matrix(from.at(r, q), offsets, from.channels, count, matrix);
             transpose<Sum>(matrix);
             Vector<Sum>* const place = to + r * from.columns + q;
             for (int k = 0; k < count; ++k) place[k] = matrix[k];
         });
     } else {
         for (int64_t r = 0; r < from.rows; ++r) {
-            for (int64_t q = 0; q < from.columns; ++q) {
-                Storage few[all] = {};
-                for (int c = 0; c < from.channels; ++c) few[c] = *from.at(r, q, c);
-                *to++ = load(few);
-            }
+            for (int64_t q = 0; q < from.columns; ++q) *to++ = load_from(from.at(r, q), offsets);
         }
     }
 }
@@ -76,7 +83,9 @@ void unpack(const Vector<SumOf<Storage>>* from, const BlockView<Storage>& view) 
     using Sum = SumOf<Storage>;
     constexpr int all = lanes<Sum>;
     const BlockView<Storage> to = view.joined();
-    if (to.channel_stride == 1) {
+    int64_t offsets[all];
+    to.channel_offsets(offsets);
+    if (to.adjacent()) {
         for (int64_t r = 0; r < to.rows; ++r) {
             for (int64_t q = 0; q < to.columns; ++q) store(to.at(r, q), *from++, to.channels);
         }
@@ -86,15 +95,11 @@ void unpack(const Vector<SumOf<Storage>>* from, const BlockView<Storage>& view) 
             const Vector<Sum>* const place = from + r * to.columns + q;
             for (int k = 0; k < all; ++k) matrix[k] = k < count ? place[k] : Vector<Sum>{};
             transpose<Sum>(matrix);
-            store_matrix(matrix, to.at(r, q), to.channel_stride, to.channels, count);
+            store_matrix(matrix, to.at(r, q), offsets, to.channels, count);
         });
     } else {
         for (int64_t r = 0; r < to.rows; ++r) {
-            for (int64_t q = 0; q < to.columns; ++q) {
-                Storage few[all];
-                store(few, *from++);
-                for (int c = 0; c < to.channels; ++c) *to.at(r, q, c) = few[c];
-            }
+            for (int64_t q = 0; q < to.columns; ++q) store_to(to.at(r, q), offsets, *from++, to.channels);
         }
     }
 }

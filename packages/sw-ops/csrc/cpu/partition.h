@@ -76,9 +76,12 @@ BlockView<Storage> kernel_view(void* kernel, int64_t size, const Block& block) {
 }
 
 template <class Storage>
-BlockView<Storage> map_view(const StripeProblem& problem, const MapView& map, int64_t image, const Block& block) {
-    return {static_cast<Storage*>(map.data) + image * map.batch_stride + block.first_channel * map.channel_stride,
-            map.row_stride, map.column_stride, map.channel_stride, problem.height, problem.width, block.channels};
+BlockView<Storage> map_view(const StripeProblem& problem, const MapView& map, int64_t image, const Block& block,
+                            const int64_t* numbers = nullptr) {
+    const int64_t first = numbers ? 0 : block.first_channel * map.channel_stride;
+    return {static_cast<Storage*>(map.data) + image * map.batch_stride + first,
+            map.row_stride, map.column_stride, map.channel_stride, problem.height, problem.width, block.channels,
+            numbers ? numbers + block.first_channel : nullptr};
 }
 
 }  // namespace sw::cpu::SW_INSTRUCTION_SET

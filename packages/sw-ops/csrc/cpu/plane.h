@@ -121,8 +121,7 @@ public:
     // Whether the tensor holds such vectors itself.
     template <class Storage>
     static bool in_place(const BlockView<Storage>& tensor) {
-        return std::is_same_v<std::remove_const_t<Storage>, T> && tensor.channel_stride == 1 &&
-               tensor.channels == lanes<T>;
+        return std::is_same_v<std::remove_const_t<Storage>, T> && tensor.adjacent() && tensor.channels == lanes<T>;
     }
 
     PlaneView<T> view() const { return {reinterpret_cast<T*>(data_), width_ * lanes<T>, lanes<T>}; }

@@ -10,9 +10,9 @@ namespace sw::cpu {
 void stripe_forward(const StripeProblem&, const MapView& x, const Stripes& kernels,
                     const MapView& h, const MapView& v, const MapView& s, int threads);
 
-// y = horizontal * x + vertical * x + bias; kernels.square is null
+// y = horizontal * x + vertical * x + bias; kernels.square is null. Other channels of y than these stay as they are.
 void stripe_fused(const StripeProblem&, const MapView& x, const Stripes& kernels, const void* bias,
-                  const MapView& y, int threads);
+                  const Channels&, const MapView& y, int threads);
 
 // grad_x: the transpose of stripe_forward applied to (grad_h, grad_v, grad_s), summed
 void stripe_input_grad(const StripeProblem&, const MapView& grad_h, const MapView& grad_v, const MapView& grad_s,

@@ -225,6 +225,33 @@ SW_INLINE void store(Storage* to, Vector<SumOf<Storage>> vector, int count) {
     }
 }
 
+// The numbers at these distances, each in its lane.
+template <class Storage>
+SW_INLINE Vector<SumOf<Storage>> load_from(const Storage* from, const int64_t* offsets) {
+    if constexpr (sizeof(Storage) == 2) {
+        Halves halves;
+        unroll<lanes<float>>([&](auto i) SW_INLINE_LAMBDA { halves[int{i}] = from[offsets[i]].bits; });
+        return widen(halves, Storage{});
+    } else {
+        Vector<Storage> vector;
+        unroll<lanes<Storage>>([&](auto i) SW_INLINE_LAMBDA { vector[int{i}] = from[offsets[i]]; });
+        return vector;
+    }
+}
+
+// Nothing is stored of the lanes from `count` on.
+template <class Storage>
+SW_INLINE void store_to(Storage* to, const int64_t* offsets, Vector<SumOf<Storage>> vector, int count) {
+    constexpr int all = lanes<SumOf<Storage>>;
+    Storage few[all];
+    store(few, vector);
+    if (count == all) {
+        unroll<all>([&](auto i) SW_INLINE_LAMBDA { to[offsets[i]] = few[i]; });
+    } else {
+        for (int c = 0; c < count; ++c) to[offsets[c]] = few[c];
+    }
+}
+
 template <int Step, class T, int... K>
 SW_INLINE Vector<T> low_halves(Vector<T> a, Vector<T> b, std::integer_sequence<int, K...>) {
     return shuffle<T, (K & Step ? lanes<T> + K - Step : K)...>(a, b);
@@ -254,30 +281,30 @@ SW_INLINE void transpose(Vector<T>* matrix) {
 
 // The first `count` numbers of `rows` rows in memory, one vector per row; zeros elsewhere.
 template <class Storage>
-SW_INLINE void load_matrix(const Storage* from, int64_t row_stride, int rows, int count,
+SW_INLINE void load_matrix(const Storage* from, const int64_t* offsets, int rows, int count,
                            Vector<SumOf<Storage>>* matrix) {
     constexpr int all = lanes<SumOf<Storage>>;
     if (rows == all && count == all) {
         unroll<all>([&](auto i) SW_INLINE_LAMBDA {
-            matrix[i] = load(from + i * row_stride);
+            matrix[i] = load(from + offsets[i]);
         });
     } else {
         for (int r = 0; r < all; ++r) {
-            matrix[r] = r < rows ? load(from + r * row_stride, count) : Vector<SumOf<Storage>>{};
+            matrix[r] = r < rows ? load(from + offsets[r], count) : Vector<SumOf<Storage>>{};
         }
     }
 }
 
 template <class Storage>
-SW_INLINE void store_matrix(const Vector<SumOf<Storage>>* matrix, Storage* to, int64_t row_stride, int rows,
+SW_INLINE void store_matrix(const Vector<SumOf<Storage>>* matrix, Storage* to, const int64_t* offsets, int rows,
                             int count) {
     constexpr int all = lanes<SumOf<Storage>>;
     if (rows == all && count == all) {
         unroll<all>([&](auto i) SW_INLINE_LAMBDA {
-            store(to + i * row_stride, matrix[i]);
+            store(to + offsets[i], matrix[i]);
         });
     } else {
-        for (int r = 0; r < rows; ++r) store(to + r * row_stride, matrix[r], count);
+        for (int r = 0; r < rows; ++r) store(to + offsets[r], matrix[r], count);
     }
 }
 

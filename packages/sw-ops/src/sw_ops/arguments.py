@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -33,29 +34,35 @@ def check_kernels(
     anchor: int,
     square: Tensor | None = None,
     bias: Tensor | None = None,
+    channels: Tensor | None = None,
+    order: Tensor | None = None,
 ) -> None:
-    """Check kernels, and a bias where there is one, against the map ``x`` that they meet.
+    """Check kernels, and a bias where there is one, against the map ``x`` that they meet, or chosen channels of it.
 
     Raises:
         ValueError: for a shape or the anchor.
         TypeError: for a dtype or device that is not that of ``x``.
     """
     # Of small maps the checks are a part of the time that can be measured: each property is asked for once.
-    channels, dtype, device, wide = x.shape[1], x.dtype, x.device, horizontal.shape
-    if len(wide) != 3 or wide[0] != channels:
-        raise ValueError(f"horizontal: got shape {tuple(wide)}, want [{channels}, k, L] as x has channels")
+    dtype, device, wide = x.dtype, x.device, horizontal.shape
+    count = x.shape[1] if channels is None else _check_numbers("channels", channels, x)
+    if order is not None and (channels is None or _check_numbers("order", order, x) != x.shape[1]):
+        raise ValueError(f"order: got {len(order)} numbers, want {x.shape[1]}, and channels with it")
+    if len(wide) != 3 or wide[0] != count:
+        of_what = "x has" if channels is None else "there are"
+        raise ValueError(f"horizontal: got shape {tuple(wide)}, want [{count}, k, L] as {of_what} channels")
     _, thickness, length = wide
     if horizontal.dtype != dtype or horizontal.device != device:
         raise _unlike("horizontal", horizontal, "x", x)
-    if vertical.shape != (channels, length, thickness) or vertical.dtype != dtype or vertical.device != device:
-        raise _wrong("vertical", vertical, (channels, length, thickness), x)
+    if vertical.shape != (count, length, thickness) or vertical.dtype != dtype or vertical.device != device:
+        raise _wrong("vertical", vertical, (count, length, thickness), x)
     check_stripe(length, thickness, anchor)
     if square is not None and (
-        square.shape != (channels, thickness, thickness) or square.dtype != dtype or square.device != device
+        square.shape != (count, thickness, thickness) or square.dtype != dtype or square.device != device
     ):
-        raise _wrong("square", square, (channels, thickness, thickness), x)
-    if bias is not None and (bias.shape != (channels,) or bias.dtype != dtype or bias.device != device):
-        raise _wrong("bias", bias, (channels,), x)
+        raise _wrong("square", square, (count, thickness, thickness), x)
+    if bias is not None and (bias.shape != (count,) or bias.dtype != dtype or bias.device != device):
+        raise _wrong("bias", bias, (count,), x)
 
 
 def check_stripe(length: int, thickness: int, anchor: int) -> None:
@@ -100,6 +107,16 @@ def check_kernel_size(rows: int, columns: int) -> None:
     """
     if rows % 2 == 0 or columns % 2 == 0:
         raise ValueError(f"weight: got a {rows}x{columns} kernel, want odd numbers of rows and columns")
+
+
+def _check_numbers(name: str, numbers: Tensor, x: Tensor) -> int:
+    """Return how many numbers of channels of ``x`` there are."""
+    if numbers.dtype != torch.int64 or numbers.device != x.device:
+        got, want = f"{numbers.dtype} on {numbers.device}", f"torch.int64 on {x.device}"
+        raise TypeError(f"{name}: got {got}, want {want}")
+    if numbers.ndim != 1:
+        raise ValueError(f"{name}: got shape {tuple(numbers.shape)}, want one dimension")
+    return numbers.shape[0]
 
 
 def _wrong(name: str, tensor: Tensor, shape: tuple[int, ...], x: Tensor) -> Exception:

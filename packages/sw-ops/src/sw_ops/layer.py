@@ -349,9 +349,15 @@ class FusedShiftwiseConv2d(_SplitChannels):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output for ``[B, C, H, W]``."""
         check_input(x, self.channels)
-        anchor, rep = self.kernel_size // 2, select_channels(x, self.rep_channels)
-        rep = stripe_conv2d_fused(rep, self.horizontal, self.vertical, self.bias, anchor, exact=self.exact)
-        return self.pointwise(self._joined(strided(rep, self.stride), strided(x, self.stride)))
+        anchor, exact, order = self.kernel_size // 2, self.exact, self.channel_order
+        if order is None:
+            rep = select_channels(x, self.rep_channels)
+            rep = stripe_conv2d_fused(rep, self.horizontal, self.vertical, self.bias, anchor, exact)
+            return self.pointwise(self._joined(strided(rep, self.stride), strided(x, self.stride)))
+        places = order.argsort()[: len(self.rep_channels)]
+        outputs = torch.cat([self.rep_channels, self.ghost_channels])[order]
+        y = stripe_conv2d_fused(x, self.horizontal, self.vertical, self.bias, anchor, exact, places, outputs)
+        return self.pointwise(strided(y, self.stride))
 
     def extra_repr(self) -> str:
         """Describe the layer in ``print``."""
@@ -406,12 +412,5 @@ def _affine(
 
 
 # torch.fx cannot look inside these, for they ask for shapes and devices; of a layer it sees the rest.
-for _function in (
-    "check_input",
-    "select_channels",
-    "_affine",
-    "stripes_of_slots",
-    "stripe_conv2d",
-    "stripe_conv2d_fused",
-):
-    torch.fx.wrap(_function)
+for _name in ("check_input", "select_channels", "_affine", "stripes_of_slots", "stripe_conv2d", "stripe_conv2d_fused"):
+    torch.fx.wrap(_name)

@@ -28,14 +28,14 @@ def select_channels(x: Tensor, index: Tensor) -> Tensor:
 
 
 def put_channels(x: Tensor, index: Tensor, values: Tensor) -> Tensor:
-    """Write ``values`` to ``x[:, index]``, and return ``x``."""
+    """Return ``x`` with ``values`` in the place of ``x[:, index]``."""
     index, values = index.to(x.device), values.to(x.dtype)  # autocast makes them 16 bits
     if x.stride(1) == 1 and x.device.type == "cpu":  # as above
         pixels = x.permute(0, 2, 3, 1)
         batch, height, width = pixels.shape[0], pixels.shape[1], pixels.shape[2]
-        pixels.scatter_(3, index.expand(batch, height, width, index.shape[0]), values.permute(0, 2, 3, 1))
-        return x
-    return x.index_copy_(1, index, values)
+        places = index.expand(batch, height, width, index.shape[0])
+        return pixels.scatter(3, places, values.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return x.index_copy(1, index, values)
 
 
 def strided(x: Tensor, stride: int) -> Tensor:

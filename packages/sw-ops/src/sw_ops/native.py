@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sw_ops.arguments import check_depthwise, check_kernel_size, check_kernels, check_maps, check_stripe
 from sw_ops.backend import _C
+from sw_ops.maps import put_channels, select_channels
 
 _SCALARS = {
     torch.float32: "float32",
@@ -31,13 +32,33 @@ def forward(
     return h, v, s
 
 
-def fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, exact: bool = False) -> Tensor:
+def fused(
+    x: Tensor,
+    horizontal: Tensor,
+    vertical: Tensor,
+    bias: Tensor,
+    anchor: int,
+    exact: bool = False,
+    channels: Tensor | None = None,
+    order: Tensor | None = None,
+) -> Tensor:
     """Return ``h + v + bias``; see :func:`sw_ops.stripe_conv2d_fused`."""
     check_maps(x=x)
-    check_kernels(x, horizontal, vertical, anchor, bias=bias)
-    y = torch.empty_like(x)
+    check_kernels(x, horizontal, vertical, anchor, bias=bias, channels=channels, order=order)
+    chosen = (0, 0)
+    if channels is None:
+        y = torch.empty_like(x)
+    else:
+        y = x.clone() if order is None else select_channels(x, order)
+        sources, channels = (channels if order is None else order[channels]).contiguous(), channels.contiguous()
+        if x.is_cuda:
+            processed = fused(select_channels(x, sources), horizontal, vertical, bias, anchor, exact)
+            return put_channels(y, channels, processed)
+        chosen = (sources.data_ptr(), channels.data_ptr())
     kernels, bias = [horizontal.contiguous(), vertical.contiguous()], bias.contiguous()
-    _run("stripe_fused", x, kernels[0], anchor, exact, _map(x), [*_addresses(kernels), 0], bias.data_ptr(), _map(y))
+    of_maps = () if x.is_cuda else ((*chosen, x.shape[1]),)
+    arguments = (_map(x), [*_addresses(kernels), 0], bias.data_ptr(), *of_maps, _map(y))
+    _run("stripe_fused", x, kernels[0], anchor, exact, *arguments)
     return y
 
 
@@ -150,8 +171,9 @@ def _addresses(tensors: Any) -> list[int]:
 
 
 def _run(function: str, x: Tensor, horizontal: Tensor, anchor: int, exact: bool, *arguments: Any) -> None:
-    thickness, length = horizontal.shape[1:]
-    problem = (_SCALARS[x.dtype], x.shape, (length, thickness, anchor), exact)
+    channels, thickness, length = horizontal.shape
+    batch, _, height, width = x.shape
+    problem = (_SCALARS[x.dtype], (batch, channels, height, width), (length, thickness, anchor), exact)
     if not x.is_cuda:
         getattr(_C.cpu, function)(problem, *arguments, torch.get_num_threads())
         return

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sw_ops.maps import put_channels, select_channels
+
 _MATRIX_PRODUCTS = ("cuda", "mps")  # devices where they are meant to serve the stripes
 _LANES = 16  # onnxruntime has fast code for depthwise convolutions of a multiple of so many channels, and no other
 
@@ -25,8 +27,20 @@ def stripe_conv2d(
     return h, v, depthwise(x, square, centre, centre)
 
 
-def stripe_conv2d_fused(x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int) -> Tensor:
+def stripe_conv2d_fused(
+    x: Tensor,
+    horizontal: Tensor,
+    vertical: Tensor,
+    bias: Tensor,
+    anchor: int,
+    channels: Tensor | None = None,
+    order: Tensor | None = None,
+) -> Tensor:
     """Return ``h + v + bias``; see :func:`sw_ops.stripe_conv2d_fused`."""
+    if channels is not None:
+        x = x if order is None else select_channels(x, order)
+        processed = stripe_conv2d_fused(select_channels(x, channels), horizontal, vertical, bias, anchor)
+        return put_channels(x, channels, processed)
     h, v = _stripes(x, horizontal, vertical, anchor)
     return h + v + bias[:, None, None]
 

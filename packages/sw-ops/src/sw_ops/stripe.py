@@ -19,6 +19,7 @@ from torch.utils.flop_counter import register_flop_formula
 from sw_ops import native, reference
 from sw_ops.arguments import check_kernels, check_maps, check_stripe
 from sw_ops.backend import native_devices
+from sw_ops.maps import select_channels
 from sw_ops.operators import autocast, decomposition, register, served_by_pytorch
 
 
@@ -57,7 +58,14 @@ def stripe_conv2d(
 
 
 def stripe_conv2d_fused(
-    x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, exact: bool = False
+    x: Tensor,
+    horizontal: Tensor,
+    vertical: Tensor,
+    bias: Tensor,
+    anchor: int,
+    exact: bool = False,
+    channels: Tensor | None = None,
+    order: Tensor | None = None,
 ) -> Tensor:
     """Add the horizontal and the vertical stripe convolution of ``x`` and a bias, written as one map.
 
@@ -65,26 +73,30 @@ def stripe_conv2d_fused(
 
     Args:
         x: ``[B, C, H, W]``, floating point.
-        horizontal: ``[C, k, L]``, as for :func:`stripe_conv2d`.
-        vertical: ``[C, L, k]``.
-        bias: ``[C]``.
+        horizontal: ``[R, k, L]``, as for :func:`stripe_conv2d`; ``R`` is ``C`` without ``channels``.
+        vertical: ``[R, L, k]``.
+        bias: ``[R]``.
         anchor: the tap of the long axis that stands on the pixel itself.
         exact: as for :func:`stripe_conv2d`.
+        channels: int64 ``[R]``, the channels of the output that are convolved, each once; the others are copied.
+        order: int64 ``[C]``, for use with ``channels``: which channel of ``x`` each channel of the output is made of.
 
     Returns:
         ``[B, C, H, W]`` in the dtype and memory format of ``x``.
     """
     if torch.jit.is_scripting():  # as above
         horizontal, vertical, bias = horizontal.to(x.dtype), vertical.to(x.dtype), bias.to(x.dtype)
-        return torch.ops.sw_ops.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor, exact)
+        return torch.ops.sw_ops.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor, exact, channels, order)
     else:
         x, horizontal, vertical, bias = autocast(x, horizontal, vertical, bias)
+        # Tools that spread a model over devices leave constants behind.
+        channels, order = (None if numbers is None else numbers.to(x.device) for numbers in (channels, order))
         if not served_by_pytorch(x):
-            return _fused(x, horizontal, vertical, bias, anchor, exact)
+            return _fused(x, horizontal, vertical, bias, anchor, exact, channels, order)
         check_maps(x=x)
-        check_kernels(x, horizontal, vertical, anchor, bias=bias)
+        check_kernels(x, horizontal, vertical, anchor, bias=bias, channels=channels, order=order)
         horizontal, vertical = _of_known_shape(horizontal, vertical)
-        return reference.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor)
+        return reference.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor, channels, order)
 
 
 def _of_known_shape(*kernels: Tensor) -> tuple[Tensor, ...]:
@@ -158,22 +170,27 @@ def _backward_backward(ctx: Any, grad: Tensor, *grads: Tensor) -> tuple[Tensor |
 
 
 def _save_fused(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, horizontal, vertical, _, ctx.anchor, ctx.exact = inputs
-    ctx.save_for_backward(x, horizontal, vertical)
+    x, horizontal, vertical, _, ctx.anchor, ctx.exact, channels, order = inputs
+    ctx.save_for_backward(x, horizontal, vertical, channels, order)
 
 
 def _backward_fused(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, horizontal, vertical = ctx.saved_tensors
+    x, horizontal, vertical, channels, order = ctx.saved_tensors
     thickness, length = horizontal.shape[1:]
     grad_x = grad_horizontal = grad_vertical = grad_bias = None
     if ctx.needs_input_grad[0]:  # the transpose of a convolution is the convolution with the flipped kernel
         no_bias = horizontal.new_zeros(horizontal.shape[0])
-        grad_x = _fused(grad, horizontal.flip(1, 2), vertical.flip(1, 2), no_bias, length - 1 - ctx.anchor, ctx.exact)
+        flipped = horizontal.flip(1, 2), vertical.flip(1, 2)
+        grad_x = _fused(grad, *flipped, no_bias, length - 1 - ctx.anchor, ctx.exact, channels)
+        grad_x = grad_x if order is None else select_channels(grad_x, order.argsort())
+    if channels is not None:
+        x = select_channels(x, channels if order is None else order[channels])
+        grad = select_channels(grad, channels)
     if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
         grad_horizontal, grad_vertical, _ = _weight_grad(x, grad, grad, grad, length, thickness, ctx.anchor, ctx.exact)
     if ctx.needs_input_grad[3]:
         grad_bias = grad.sum(dim=(0, 2, 3))
-    return grad_x, grad_horizontal, grad_vertical, grad_bias, None, None
+    return grad_x, grad_horizontal, grad_vertical, grad_bias, None, None, None, None
 
 
 # --- registration ----------------------------------------------------------------------------------------------------
@@ -240,11 +257,18 @@ def _fake_backward(
 
 
 def _fake_fused(
-    x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, exact: bool = False
+    x: Tensor,
+    horizontal: Tensor,
+    vertical: Tensor,
+    bias: Tensor,
+    anchor: int,
+    exact: bool = False,
+    channels: Tensor | None = None,
+    order: Tensor | None = None,
 ) -> Tensor:
     check_maps(x=x)
-    check_kernels(x, horizontal, vertical, anchor, bias=bias)
-    return torch.empty_like(x)
+    check_kernels(x, horizontal, vertical, anchor, bias=bias, channels=channels, order=order)
+    return torch.empty_like(x) if order is None else select_channels(x, order)
 
 
 def _operator(name: str, kernel: Callable, fake: Callable, save: Callable, backward: Callable) -> OpOverload:
@@ -274,9 +298,16 @@ def _decompose_forward(
 
 @decomposition(_fused)
 def _decompose_fused(
-    x: Tensor, horizontal: Tensor, vertical: Tensor, bias: Tensor, anchor: int, exact: bool = False
+    x: Tensor,
+    horizontal: Tensor,
+    vertical: Tensor,
+    bias: Tensor,
+    anchor: int,
+    exact: bool = False,
+    channels: Tensor | None = None,
+    order: Tensor | None = None,
 ) -> Tensor:
-    return reference.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor)
+    return reference.stripe_conv2d_fused(x, horizontal, vertical, bias, anchor, channels, order)
 
 
 # --- operations, for torch.utils.flop_counter ------------------------------------------------------------------------
@@ -305,4 +336,4 @@ def _count_backward(grad_h: Any, grad_v: Any, grad_s: Any, x: Any, horizontal: A
 
 @register_flop_formula(torch.ops.sw_ops.stripe_conv2d_fused)
 def _count_fused(x: Any, horizontal: Any, *rest: Any, **kwargs: Any) -> int:
-    return 2 * prod(x) * 2 * horizontal[1] * horizontal[2]
+    return 2 * x[0] * prod(x[2:]) * 2 * prod(horizontal)

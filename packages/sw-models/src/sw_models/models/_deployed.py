@@ -20,7 +20,6 @@ from sw_models.models._reparam import batch_norm_affine
 from sw_ops import stripe_conv2d_fused
 from sw_ops.backend import under_transform
 from sw_ops.constants import ConstantTensors
-from sw_ops.maps import put_channels, select_channels
 
 _CACHED_BYTES = 8 * 2**20  # of the widest map: fits a cache, and is still large enough for a good matrix product
 
@@ -29,7 +28,7 @@ class FusedShiftwiseBlock(ConstantTensors):
     """A block in evaluation mode.
 
     Its input and output have the stage's channels in the order "processed, then copied". Where the block processes
-    fewer channels than its stage, because all slots of some are 0, it gathers and scatters them.
+    fewer channels than its stage, because all slots of some are 0, ``rep_channels`` are those that it does.
     """
 
     rep_channels: Tensor | None = None
@@ -44,12 +43,15 @@ class FusedShiftwiseBlock(ConstantTensors):
         self.rep_channels = None
         places = order.argsort()[conv.rep_channels]  # of the processed channels, in the stage's order
         as_the_stage = conv.channel_order is None
-        copied = slice(rep, None) if as_the_stage else slice(None)
         self.horizontal = nn.Parameter(conv.horizontal * scale[places, None, None])
         self.vertical = nn.Parameter(conv.vertical * scale[places, None, None])
         self.bias = nn.Parameter(conv.bias * scale[places] + shift[places])
-        self.ghost_scale = nn.Parameter(scale[copied].clone())
-        self.ghost_shift = nn.Parameter(shift[copied].clone())
+        if as_the_stage:
+            scale, shift = scale[rep:], shift[rep:]
+        else:
+            self.set_constants(rep_channels=places)
+            scale, shift = scale.index_fill(0, places, 1), shift.index_fill(0, places, 0)
+        self.ghost_scale, self.ghost_shift = nn.Parameter(scale.clone()), nn.Parameter(shift.clone())
         self.squeeze, self.excite = _linear(block.se.fc1), _linear(block.se.fc2)
         self.expand_weight, self.expand_bias = nn.Parameter(block.expand.weight.flatten(1)), block.expand.bias
         self.grn_weight, self.grn_eps = block.grn.weight, block.grn.eps
@@ -57,8 +59,6 @@ class FusedShiftwiseBlock(ConstantTensors):
         weight, bias = block.project.weight.flatten(1), block.project.weight.flatten(1) @ block.grn.bias
         self.project_weight = nn.Parameter((weight * (scale * block.gamma)[:, None])[order])
         self.project_bias = nn.Parameter(((bias * scale + shift) * block.gamma)[order])
-        if not as_the_stage:
-            self.set_constants(rep_channels=places)
 
     exact = False  # of blocks that were pickled before there was a choice
 
@@ -70,13 +70,13 @@ class FusedShiftwiseBlock(ConstantTensors):
             scratch: ``[2, B*H*W, hidden]``, memory to work in; without it, new memory is taken.
         """
         scale, shift, places = self.ghost_scale[:, None, None], self.ghost_shift[:, None, None], self.rep_channels
-        count = self.bias.shape[0]
-        rep = x[:, :count] if places is None else select_channels(x, places)
-        processed = stripe_conv2d_fused(rep, self.horizontal, self.vertical, self.bias, self.anchor, exact=self.exact)
+        count, anchor, exact = self.bias.shape[0], self.anchor, self.exact
         if places is None:
-            y = torch.cat([processed, x[:, count:] * scale + shift], dim=1)
+            y = stripe_conv2d_fused(x[:, :count], self.horizontal, self.vertical, self.bias, anchor, exact)
+            y = torch.cat([y, x[:, count:] * scale + shift], dim=1)
         else:
-            y = put_channels(torch.addcmul(shift, x, scale), places, processed)
+            y = torch.addcmul(shift, x, scale)  # which leaves the channels to be processed as they are
+            y = stripe_conv2d_fused(y, self.horizontal, self.vertical, self.bias, anchor, exact, places)
         y = y.mul_(self.excite(self.squeeze(y.mean((2, 3))).relu_()).sigmoid_()[:, :, None, None])
 
         batch, dim, height, width = y.shape
@@ -183,5 +183,5 @@ def _permutation(order: Tensor, like: Tensor) -> nn.Conv2d:
     return layer
 
 
-for _function in ("stripe_conv2d_fused", "l2_norm", "put_channels", "select_channels"):
+for _function in ("stripe_conv2d_fused", "l2_norm"):
     torch.fx.wrap(_function)  # they ask for shapes and devices, which symbolic tracing has not

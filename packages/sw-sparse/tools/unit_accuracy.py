@@ -1,7 +1,7 @@
 """Compares ways to a smaller network: units switched off in training, pruned after it, or never there.
 
-    python packages/sw-sparse/tools/unit_accuracy.py --seeds 3
-    python packages/sw-sparse/tools/unit_accuracy.py --seeds 1 --epochs 3 --sparsity 0.5 --data-dir FOLDER --size 64
+    python packages/sw-sparse/tools/unit_accuracy.py --seeds 10 --epochs 5
+    python packages/sw-sparse/tools/unit_accuracy.py --seeds 1 --epochs 4 --data-dir FOLDER
 
 Every network has the same epochs and the same recipe (that of ``sw-sparse train --config digits``, without averaging),
 and is tested on images that nothing was chosen on. "Pruned" takes the dense network, switches off the units of the
@@ -60,7 +60,7 @@ def main() -> None:
 
 def _one_seed(recipe: Recipe, shares: list[float]) -> Iterator[tuple[str, float]]:
     torch.manual_seed(recipe.seed)
-    start = build_model(recipe, num_classes=10)
+    start: nn.Module = build_model(recipe, num_classes=10).to(memory_format=torch.channels_last)
     dense = _trained(copy.deepcopy(start), recipe)
     yield _row("dense", dense, recipe)
     for share in shares:

@@ -8,7 +8,7 @@ al., "SPot-the-Difference Self-Supervised Pre-training for Anomaly Detection and
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sw_anomaly.data.category import GOOD, Category, LabelledImage, LeftOut, hold_out, is_good
@@ -35,7 +35,7 @@ def find_table(root: Path) -> Path | None:
 
 def table_categories(path: Path) -> list[str]:
     """Names of the categories in a table, sorted; the name of the file if it has no column for them."""
-    return sorted({row.get("category", path.stem) for row in _rows(path).values()})
+    return sorted({row.get("category", path.stem) for row in read_rows(path, COLUMNS).values()})
 
 
 def read_table(path: Path, name: str) -> Category:
@@ -48,7 +48,7 @@ def read_table(path: Path, name: str) -> Category:
     Raises:
         InputError: If the table is damaged, or a row is not clear; the message names the lines.
     """
-    rows = {line: row for line, row in _rows(path).items() if row.get("category", path.stem) == name}
+    rows = {line: row for line, row in read_rows(path, COLUMNS).items() if row.get("category", path.stem) == name}
     base = path.parent.parent if path.parts[-2:] == VISA.parts else path.parent
     problems: list[str] = []
     parts: dict[str, list[LabelledImage]] = {"train": [], "test": [], "": []}
@@ -77,9 +77,21 @@ def read_table(path: Path, name: str) -> Category:
     return Category(name, tuple(train), tuple(test), tuple(left_out), "a table")
 
 
-def _rows(path: Path) -> dict[int, Mapping[str, str]]:
-    """Return the rows of a table by the number of their line, under the names of ``COLUMNS``."""
-    canonical = {name: column for column, names in COLUMNS.items() for name in names}
+def read_rows(path: Path, columns: Mapping[str, Sequence[str]]) -> dict[int, Mapping[str, str]]:
+    """Read a CSV file with a line of headings; its cells are between commas, semicolons or tabs.
+
+    Args:
+        path: The file.
+        columns: Headings that people give each column; the first two columns are needed.
+
+    Returns:
+        The rows, by the number of their line, as cells by the names of their columns.
+
+    Raises:
+        InputError: If the file is damaged, or lacks a column.
+    """
+    canonical = {name: column for column, names in columns.items() for name in names}
+    needed = list(columns)[:2]
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
@@ -87,9 +99,9 @@ def _rows(path: Path) -> dict[int, Mapping[str, str]]:
             table = csv.DictReader(file, delimiter=max(",;\t", key=first.count), strict=True)
             headings = [(heading or "").strip() for heading in table.fieldnames or ()]
             known = [canonical.get(heading.casefold()) for heading in headings]
-            if not {"path", "label"} <= set(known) or len(set(known) - {None}) < len([one for one in known if one]):
+            if not set(needed) <= set(known) or len(set(known) - {None}) < len([one for one in known if one]):
                 raise InputError(
-                    f"{path}: got the columns {', '.join(headings) or 'none'}, want one path and one label"
+                    f"{path}: got the columns {', '.join(headings) or 'none'}, want one {needed[0]} and one {needed[1]}"
                 )
             rows: dict[int, Mapping[str, str]] = {}
             for row in table:

@@ -58,6 +58,8 @@ RUN_BY = {
     "sw-anomaly eval": "sw-anomaly/tests/cli/test_cli_evaluate.py::"
     "test_eval_fits_first_says_so_and_writes_results_and_report",
     "sw-anomaly predict": "sw-anomaly/tests/cli/test_cli_predict.py::test_each_run_has_a_folder_of_its_own",
+    "sw-anomaly correct": "sw-anomaly/tests/experiment/test_correct.py::"
+    "test_images_that_were_not_corrected_are_judged_better",
     "sw-anomaly compare": "sw-anomaly/tests/evaluation/test_compare.py::"
     "test_the_command_prints_a_table_with_stars_or_json",
     "sw-anomaly export": "sw-anomaly/tests/export/test_onnx.py::test_the_command_writes_a_file_once",

@@ -50,6 +50,8 @@ class Bright(HeatMethod):
     def heat(self, view):
         return view.mean(dim=1, keepdim=True) / 255
 
+    describe = heat
+
 
 def test_equal_detectors_give_equal_files(tmp_path):
     files = set()

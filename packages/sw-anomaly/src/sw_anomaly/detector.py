@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.data.splits import Protocol
-from sw_anomaly.methods.base import Inspection, Method
+from sw_anomaly.methods.base import HeatMethod, Inspection, Method
+from sw_anomaly.methods.correction import Correction
 from sw_anomaly.methods.ensemble import Ensemble
 from sw_anomaly.methods.patch_bank import PatchBank
 from sw_anomaly.methods.patchcore import PatchCore
@@ -43,6 +44,7 @@ DAMAGE = (
 )  # of a damaged file
 WANTED = "want a checkpoint.safetensors written by `sw-anomaly train`"
 PARTS: dict[str, Any] = {"unet": UNetMethod, "bank": PatchBank, "patchcore": PatchCore}
+CORRECTION = "correction."  # what begins the names of a part's tensors that were learned from wrong verdicts
 METHODS = ("unet", "bank", "unet+bank", "patchcore")
 
 
@@ -63,6 +65,7 @@ class DetectorInfo:
         alignment: What the images said about aligning the parts.
         tiling: What their size said about inspecting them in tiles.
         suspicious: Good training images that look defective, of which nothing is remembered.
+        corrected: Number of wrong verdicts that were learned from.
         image_threshold: Images that score this much are called defective.
         pixel_threshold: Pixels of defective images that score this much are called defective.
         good: What it says of the good training images; None in former checkpoints.
@@ -83,6 +86,7 @@ class DetectorInfo:
     good: GoodScores | None = None
     tiling: str = ""
     suspicious: tuple[str, ...] = ()
+    corrected: int = 0
 
 
 class Detector:
@@ -97,6 +101,13 @@ class Detector:
     def __init__(self, method: Method, info: DetectorInfo) -> None:
         self.method = method
         self.info = info
+
+    @property
+    def parts(self) -> dict[str, Method]:
+        """The methods that it consists of, by name."""
+        if isinstance(self.method, Ensemble):
+            return {name: cast(Method, part) for name, part in self.method.parts.items()}
+        return {self.info.method: self.method}
 
     @property
     def image_threshold(self) -> float:
@@ -283,7 +294,7 @@ def _checked(info: DetectorInfo) -> DetectorInfo:
         *info.suspicious,
     ]
     sizes = [info.view.image_size, *((crop.height, crop.width) if crop else ())]
-    counts = [info.seed, info.protocol.defects, *([crop.margin] if crop else ())]
+    counts = [info.seed, info.corrected, info.protocol.defects, *([crop.margin] if crop else ())]
     numbers = [info.image_threshold, info.pixel_threshold, *(crop.ground if crop else ()), *([white] if white else ())]
     if type(info.view.tiles) is not bool:
         raise ValueError("tiles that are neither true nor false")
@@ -301,15 +312,23 @@ def _checked(info: DetectorInfo) -> DetectorInfo:
 def _restore(info: DetectorInfo, state: dict[str, Tensor], former: bool) -> Method:
     names = info.method.split("+")
     if len(names) == 1:
-        method: Method = PARTS[info.method].from_state(state, info.model, info.view.image_size, former)
-        method.tiles = info.view.tiles
-        return method
-    parts = {}
-    for name in names:
-        prefix = f"parts.{name}."
-        held = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
-        parts[name] = PARTS[name].from_state(held, info.model, info.view.image_size, former)
+        return _restore_part(info.method, info, state, former)
+    parts = {name: _restore_part(name, info, _below(f"parts.{name}.", state), former) for name in names}
     return Ensemble(parts, state["units"].numpy())
+
+
+def _restore_part(name: str, info: DetectorInfo, state: dict[str, Tensor], former: bool) -> Method:
+    learned = _below(CORRECTION, state)
+    own = {key: tensor for key, tensor in state.items() if not key.startswith(CORRECTION)}
+    method: HeatMethod = PARTS[name].from_state(own, info.model, info.view.image_size, former)
+    method.tiles = info.view.tiles
+    if learned:
+        method.correction = Correction(**learned).to(next(method.buffers()).device)
+    return method
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
 
 
 def _rename_oldest(state: dict[str, Tensor], method: str) -> dict[str, Tensor]:

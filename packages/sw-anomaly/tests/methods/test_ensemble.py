@@ -16,6 +16,8 @@ class Constant(HeatMethod):
     def heat(self, view):
         return torch.full((1, 1, *view.shape[2:]), self.value)
 
+    describe = heat
+
 
 def test_a_unit_is_what_nine_in_ten_good_views_do_not_reach():
     scores = np.stack([np.arange(1, 11), 10 * np.arange(1, 11)]).astype(float)

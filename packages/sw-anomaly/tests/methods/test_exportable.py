@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sw_anomaly.methods.correction import Correction
 from sw_anomaly.methods.patch_bank import PatchBank
 from sw_anomaly.methods.patchcore import PatchCore, create_backbone
 from sw_anomaly.methods.unet.method import IN_CHANNELS, UNetMethod
@@ -25,11 +26,18 @@ def patchcore(views):
 
 
 @pytest.mark.parametrize("fit", [unet, bank, patchcore])
-@pytest.mark.parametrize("shape", [(64, 64), (80, 48)])
-def test_a_module_says_what_the_method_says(fit, shape):
+@pytest.mark.parametrize(("shape", "is_corrected"), [((64, 64), False), ((80, 48), False), ((64, 64), True)])
+def test_a_module_says_what_the_method_says(fit, shape, is_corrected):
     rng = np.random.default_rng(0)
     views = rng.integers(0, 256, (5, *shape, 3), dtype=np.uint8)
     method = fit(views[:4])
+    if is_corrected:
+        seen = torch.from_numpy(views[4]).permute(2, 0, 1)[None].float()
+        places = method.describe(seen)[0].flatten(1).T[::9].detach()
+        scale, reach = places.std(), torch.full((len(places),), places.shape[1] ** 0.5)
+        method.correction = Correction(places / scale, scale, reach, torch.linspace(-1, 1, len(places)))
+        before = fit(views[:4]).inspect(views[4]).map
+        assert np.abs(method.inspect(views[4]).map / before - 1).max() > 0.1
     module = method.exportable()
     seen = np.where(rng.random((*shape, 1)) < 0.1, views[4], views[3])  # partly like one that is known
     with torch.no_grad():

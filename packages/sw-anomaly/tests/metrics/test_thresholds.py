@@ -2,9 +2,19 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
-from sw_anomaly.metrics.thresholds import CONFIDENCE, GoodScores, balance, images_needed, suspicious, threshold_at
+from sw_anomaly.metrics.thresholds import (
+    CONFIDENCE,
+    GoodScores,
+    balance,
+    images_needed,
+    rebalance,
+    suspicious,
+    threshold_at,
+)
 
 
 def draw(kind, rng, size):
@@ -101,3 +111,21 @@ def test_hardly_any_image_is_suspicious_where_all_are_good():
     assert np.mean([len(suspicious(rng.normal(30, 1, 100))) / 100 for _ in range(200)]) < 0.005
     assert suspicious(np.full(50, 3.0)) == []
     assert suspicious(np.array([1.0, 2.0, 90.0])) == []  # too few to tell
+
+
+@given(st.lists(st.floats(1.01, 9), max_size=6), st.lists(st.floats(0.1, 0.99), max_size=6), st.integers(0, 5))
+def test_wrong_verdicts_draw_the_threshold_to_the_side_that_has_more_of_them(false_alarms, missed, right):
+    found = rebalance(1.0, false_alarms, missed, len(false_alarms) + len(missed) + right + 1)
+    assert (found > 1) == (len(false_alarms) > len(missed))
+    assert (found < 1) == (len(false_alarms) < len(missed))
+    assert min([1.0, *missed]) <= found * (1 + 1e-5)
+    assert found <= max([1.0, *false_alarms]) * (1 + 1e-5)
+
+
+def test_of_five_wrong_verdicts_of_one_kind_four_are_passed_and_of_single_ones_none():
+    scores = [1.1, 1.2, 1.5, 2.0, 5.0]
+    assert sum(score >= rebalance(1.0, scores, [], 5) for score in scores) == 1
+    missed = [1 / score for score in scores]
+    assert sum(score < rebalance(1.0, [], missed, 5) for score in missed) == 1
+    assert rebalance(1.0, [9.0], [], 5) < 1.1
+    assert rebalance(1.0, [90.0] * 5, [], 5) < 3.1  # a threshold that would be far away is not taken

@@ -7,6 +7,6 @@ from sw_anomaly.cli.common import app
 
 # isort: off
 # in the order in which --help lists them
-from sw_anomaly.cli import check, train, evaluate, predict, export, compare, throughput, sample
+from sw_anomaly.cli import check, train, evaluate, predict, correct, export, compare, throughput, sample
 
-__all__ = ["app", "check", "compare", "evaluate", "export", "predict", "sample", "throughput", "train"]
+__all__ = ["app", "check", "compare", "correct", "evaluate", "export", "predict", "sample", "throughput", "train"]

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
 
 from sw_anomaly.config import CHECKPOINT, CONFIG, read_config
 from sw_anomaly.data.category import Category, count
@@ -88,7 +87,7 @@ def extend(
             Detector(network, replace(info, method="unet")).save(run / NETWORK)
 
         parts: dict[str, Method] = {}
-        for name, part in _parts(detector).items():
+        for name, part in detector.parts.items():
             if isinstance(part, UNetMethod):
                 old = [image for image in images.train if image not in new]
                 views = Views([*split.train, *old], info.view, info.intensity, progress) if old else shown.views
@@ -119,9 +118,3 @@ def extend(
         for rest in (NETWORK, STATE):
             (run / rest).unlink(missing_ok=True)
     return run
-
-
-def _parts(detector: Detector) -> dict[str, Method]:
-    if isinstance(detector.method, Ensemble):
-        return {name: cast(Method, part) for name, part in detector.method.parts.items()}
-    return {detector.info.method: detector.method}

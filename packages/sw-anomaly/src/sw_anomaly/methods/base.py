@@ -12,9 +12,11 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from sw_anomaly.methods.correction import Correction
 from sw_anomaly.preprocessing.tiles import weighted
 from sw_models.errors import InputError
 
@@ -84,13 +86,25 @@ class Method(nn.Module, ABC):
 
 
 class HeatMethod(Method):
-    """A method whose score follows from its map, for images scaled to, or in tiles of, ``image_size``."""
+    """A method whose score follows from its map, for images scaled to, or in tiles of, ``image_size``.
+
+    Attributes:
+        correction: What was learned from wrong verdicts, if anything was.
+    """
 
     image_size: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.correction: Correction | None = None
 
     @abstractmethod
     def heat(self, view: Tensor) -> Tensor:
         """How defective each place of a view, float32 [1, 3, h, w], looks: [1, 1, h, w], none below 0, not smoothed."""
+
+    @abstractmethod
+    def describe(self, view: Tensor) -> Tensor:
+        """Describe what places of a view, float32 [1, 3, h, w], look like, for a correction: [1, C, H, W]."""
 
     def smoothed_heat(self, view: Tensor) -> Tensor:
         """Return the map of a view, float32 [1, 3, h, w]: [1, 1, h, w], none below 0."""
@@ -110,8 +124,12 @@ class HeatMethod(Method):
         return Inspection(float(score(torch.cat(highest), self.image_size)), heat)
 
     def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        """Inspect a view: the map is the smoothed heat, the score the mean of its highest values."""
-        heat = self.smoothed_heat(view)[0, 0]
+        """Inspect a view: the map is the smoothed heat, corrected, the score the mean of its highest values."""
+        heat = self.smoothed_heat(view)
+        if self.correction is not None:
+            factor = self.correction(self.describe(view))
+            heat = heat * F.interpolate(factor, view.shape[2:], mode="bilinear", align_corners=False)
+        heat = heat[0, 0]
         return score(heat, self.image_size), heat
 
 

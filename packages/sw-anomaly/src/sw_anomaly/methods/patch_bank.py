@@ -8,6 +8,7 @@ the same place: views of parts in one pose differ little from each other there. 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -89,6 +90,10 @@ class PatchBank(MemoryMethod):
                 distances[top : top + TILE, place] = squared.clamp(min=0).sqrt()
         return F.interpolate(distances[None, None], view.shape[2:], mode="bilinear", align_corners=False)
 
+    def describe(self, view: Tensor) -> Tensor:
+        """Return the components of the patches of a view, float32 [1, 3, h, w]: [1, K, H, W]."""
+        return _components(view, self.filters).permute(2, 0, 1)[None]
+
     def forget(self, views: Sequence[int]) -> None:
         """Forget the patches of views of these numbers."""
         kept = ~torch.isin(self.origins, torch.tensor(views, device=self.origins.device))
@@ -115,7 +120,7 @@ class _GatheringBank(HeatMethod):
 
     def __init__(self, bank: PatchBank) -> None:
         super().__init__()
-        self.image_size = bank.image_size
+        self.image_size, self.correction = bank.image_size, deepcopy(bank.correction)
         patches = bank.patches.cpu()
         _, self.rows, columns, self.components = patches.shape
         along, across = ALONG // STRIDE, ACROSS // STRIDE
@@ -142,6 +147,10 @@ class _GatheringBank(HeatMethod):
         distances = (lowest + points.square().sum(2)).clamp(min=0).sqrt()
         distances = distances.view(-1, self.strips * TILE)[:, : self.rows].T
         return F.interpolate(distances[None, None], view.shape[2:], mode="bilinear")
+
+    def describe(self, view: Tensor) -> Tensor:
+        """Return the components of the patches of a view."""
+        return _components(view, self.filters).permute(2, 0, 1)[None]
 
 
 def _principal_filters(views: np.ndarray, rng: np.random.Generator) -> Tensor:

@@ -102,6 +102,10 @@ class PatchCore(MemoryMethod):
         distances = squared.clamp(min=0).sqrt().view(1, 1, *maps.shape[2:])
         return F.interpolate(distances, view.shape[2:], mode="bilinear", align_corners=False)
 
+    def describe(self, view: Tensor) -> Tensor:
+        """Return the features of a view, float32 [1, 3, h, w]: [1, C, H, W]."""
+        return self.extractor(view)
+
     def forget(self, views: Sequence[int]) -> None:
         """Forget the features of views of these numbers."""
         kept = ~torch.isin(self.origins, torch.tensor(views, device=self.origins.device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ CONFIDENCE = 0.9  # with which a rate of false alarms is promised
 STRENGTHS = np.linspace(0.25, 1, 16)  # of real defects: up to what is drawn, which is easier to see than most of them
 SUSPICIOUS = 5.0  # medians of what lies above the median; of normal scores one in 2,700 is above
 ENOUGH = 12  # good images that tell what is odd among them
+MOST_PASSED = 0.8  # of wrong verdicts, by the threshold that follows from them if all are of one kind
+MOST_MOVED = 3.0  # times the threshold before: what is farther away is no matter of thresholds
 MOST_FALSE_ALARMS = 0.15  # of good training images, unless a lower rate is asked for
 
 
@@ -115,3 +118,25 @@ def balance(good: np.ndarray, defective: np.ndarray, origins: np.ndarray) -> flo
     false = 1 - np.searchsorted(good, between) / len(good)
     best = np.flatnonzero(missed + false <= (missed + false).min() + 1e-12)
     return max(float(between[best[len(best) // 2]]), floor)
+
+
+def rebalance(threshold: float, false_alarms: Sequence[float], missed: Sequence[float], judged: int) -> float:
+    """Return the threshold past some of the wrong verdicts that are more frequent, so that both kinds become rare.
+
+    How many wrong verdicts there are is not known from a sample of them, but which kind is the more frequent one is.
+    The threshold passes none if both are equally frequent, ``MOST_PASSED`` if all judged images are of one kind, and
+    fewer, by the square, in between, for few verdicts tell little, and what it passes on its way turns wrong.
+
+    Args:
+        threshold: In force, above 0.
+        false_alarms: Scores of good images that reach it.
+        missed: Scores of defective images that do not.
+        judged: Number of images that these are among; the more of the others, the less the threshold moves.
+    """
+    surplus = (len(false_alarms) - len(missed)) / judged
+    if surplus == 0:
+        return threshold
+    side = false_alarms if surplus > 0 else missed
+    steps = np.sort(np.abs(np.log(np.maximum(side, 1e-9) / threshold)))
+    step = np.quantile([0.0, *np.minimum(steps, np.log(MOST_MOVED))], MOST_PASSED * surplus**2)
+    return float(threshold * np.exp(np.sign(surplus) * step * (1 + 1e-6)))

@@ -15,7 +15,7 @@ from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from sw_anomaly.methods.base import HeatMethod, Method, default_device
-from sw_anomaly.methods.unet.networks import create_model
+from sw_anomaly.methods.unet.networks import UNet, create_model
 from sw_models.errors import InputError
 
 REFERENCE = "reference"  # the tensor in a checkpoint that is no weight
@@ -40,6 +40,11 @@ class UNetMethod(HeatMethod):
         reference = self.reference.permute(2, 0, 1)[None] / 255
         logits = self.folded(network_input(view / 255, reference))
         return torch.sigmoid(-F.interpolate(logits.float(), view.shape[2:], mode="bilinear", align_corners=False))
+
+    def describe(self, view: Tensor) -> Tensor:
+        """Return what the network's head takes, of a view, float32 [1, 3, h, w]: [1, C, H, W]."""
+        reference = self.reference.permute(2, 0, 1)[None] / 255
+        return cast(UNet, self.folded).decode(network_input(view / 255, reference)).float()
 
     def smoothed_heat(self, view: Tensor) -> Tensor:
         """Return the surprise, in nats, that a place is good: minus the logarithm of its smoothed probability.

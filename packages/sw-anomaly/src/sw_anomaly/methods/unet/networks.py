@@ -43,12 +43,16 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(channels[0], 1, 1)
         nn.init.constant_(cast(Tensor, self.head.bias), HEAD_BIAS)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits of being defective."""
+    def decode(self, image: Tensor) -> Tensor:
+        """Return what the head takes, [B, channels[0], H/r, W/r]."""
         *skips, x = (gate(level) for gate, level in zip(self.gates, self.encoder(image), strict=True))
         for up, join, skip in zip(self.ups, self.joins, reversed(skips), strict=True):
             x = join(torch.cat([up(x)[..., : skip.shape[2], : skip.shape[3]], skip], dim=1))
-        return self.head(x)
+        return x
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits of being defective."""
+        return self.head(self.decode(image))
 
 
 class ConvPyramid(nn.Module):

@@ -81,6 +81,7 @@ NOT_RUN = {
     "python -m torch.distributed.run": "of the published repository",
     "python erf/": "of the published repository",
     "python throughout/": "of the published repository",
+    ".venvs/peers/bin/python packages/sw-anomaly/tools/": "runs in an environment of its own; types are checked",
     "python packages/sw-anomaly/tools/aupro_cost.py": "a measurement of minutes; types are checked",
     "python packages/sw-anomaly/tools/plain_kernels.py": "trains for an hour on data that are not here",
     "python packages/sw-ops/tools/cuda_figures.py": "compiles for a minute; types are checked",

@@ -49,7 +49,7 @@ class Judge:
 class Anomalib:
     """anomalib's model on a copy of our backbone."""
 
-    @torch.no_grad()  # else each step of choosing the core set is remembered, gigabytes
+    @torch.no_grad()  # nothing is trained
     def __init__(self, backbone: Any, name: str, views: np.ndarray, seed: int) -> None:
         from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 

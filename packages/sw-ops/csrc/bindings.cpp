@@ -14,6 +14,8 @@
 namespace py = pybind11;
 using sw::Channels;
 using sw::MapView;
+using sw::MlpProblem;
+using sw::MlpTensors;
 using sw::Scalar;
 using sw::StripeProblem;
 using sw::Stripes;
@@ -75,6 +77,25 @@ struct Argument<const StripeProblem&> {  // dtype; batch, channels, height, widt
     }
 };
 
+template <>
+struct Argument<const MlpProblem&> {  // batch, pixels, channels, processed, squeezed, hidden; epsilon
+    using Python = std::tuple<std::array<int64_t, 6>, double>;
+    static MlpProblem from(const Python& p) {
+        const auto& [n, epsilon] = p;
+        return {n[0], n[1], n[2], n[3], n[4], n[5], epsilon};
+    }
+};
+
+template <>
+struct Argument<const MlpTensors&> {  // data pointers, in the order of the members
+    using Python = std::array<Address, 15>;
+    static MlpTensors from(const Python& t) {
+        const auto in = [&t](size_t k) { return static_cast<const float*>(pointer(t[k])); };
+        return {in(0), in(1), in(2), in(3), in(4), in(5), in(6), in(7), in(8), in(9), in(10), in(11), in(12),
+                static_cast<float*>(pointer(t[13])), static_cast<float*>(pointer(t[14]))};
+    }
+};
+
 // A function of either device, to be called from Python, where other threads go on meanwhile.
 template <class Result, class... Native>
 auto bound(Result (*function)(Native...)) {
@@ -91,6 +112,8 @@ void bind_cpu(py::module_ m) {
     m.def("stripe_weight_grad", bound(sw::cpu::stripe_weight_grad));
     m.def("depthwise", bound(sw::cpu::depthwise));
     m.def("depthwise_weight_grad", bound(sw::cpu::depthwise_weight_grad));
+    m.def("mlp", bound(sw::cpu::mlp));
+    m.def("mlp_workspace", bound(sw::cpu::mlp_workspace));
     m.def("multiply_adds", bound(sw::cpu::multiply_adds));
     m.def("instruction_set", &sw::cpu::instruction_set);
     m.def("instruction_set_available", &sw::cpu::instruction_set_available);

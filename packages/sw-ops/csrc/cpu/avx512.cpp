@@ -3,10 +3,11 @@
 #include "convolve.h"
 #include "depthwise.h"
 #include "instruction_set.h"
+#include "mlp.h"
 #include "peak.h"
 #include "weight_grad.h"
 
 namespace sw::cpu::avx512 {
 const InstructionSet functions{"avx512", forward, fused, input_grad, weight_grad, depthwise,
-                               depthwise_weight_grad, multiply_adds};
+                               depthwise_weight_grad, mlp, mlp_workspace, multiply_adds};
 }

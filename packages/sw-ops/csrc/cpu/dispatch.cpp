@@ -82,6 +82,12 @@ void depthwise_weight_grad(const StripeProblem& problem, const MapView& x, const
     current().load()->depthwise_weight_grad(problem, x, grad, grad_kernel, threads);
 }
 
+void mlp(const MlpProblem& problem, const MlpTensors& tensors, int threads) {
+    current().load()->mlp(problem, tensors, threads);
+}
+
+int64_t mlp_workspace(const MlpProblem& problem, int threads) { return current().load()->mlp_workspace(problem, threads); }
+
 int64_t multiply_adds(int threads) { return current().load()->multiply_adds(threads); }
 
 const char* instruction_set() { return current().load()->name; }

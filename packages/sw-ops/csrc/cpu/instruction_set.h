@@ -12,6 +12,8 @@ struct InstructionSet {
     decltype(&stripe_weight_grad) weight_grad;
     decltype(&sw::cpu::depthwise) depthwise;
     decltype(&sw::cpu::depthwise_weight_grad) depthwise_weight_grad;
+    decltype(&sw::cpu::mlp) mlp;
+    decltype(&sw::cpu::mlp_workspace) mlp_workspace;
     decltype(&sw::cpu::multiply_adds) multiply_adds;
 };
 

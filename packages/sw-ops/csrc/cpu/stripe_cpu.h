@@ -2,6 +2,7 @@
 // Results do not depend on the number of threads, to the bit. Sums are kept in float (double for f64).
 // Wanted: 0 <= anchor < length.
 #pragma once
+#include "../mlp.h"
 #include "../stripe.h"
 
 namespace sw::cpu {
@@ -28,6 +29,11 @@ void depthwise(const StripeProblem&, const MapView& x, const void* kernel, const
 
 // grad_kernel: correlation of x with the upstream map
 void depthwise_weight_grad(const StripeProblem&, const MapView& x, const MapView& grad, void* grad_kernel, int threads);
+
+// output = input + project(grn(gelu(expand(se(processed and ghost channels))))), as mlp.h has them; and how many floats
+// its workspace must hold
+void mlp(const MlpProblem&, const MlpTensors&, int threads);
+int64_t mlp_workspace(const MlpProblem&, int threads);
 
 // Nothing but multiply-adds of float for a moment, as fast as this machine can; returns how many.
 int64_t multiply_adds(int threads);

@@ -7,6 +7,7 @@ from sw_ops.assembly import SlotValues, Stripes, assemble_ninefold, assemble_str
 from sw_ops.backend import use_backend
 from sw_ops.depthwise import depthwise_conv2d
 from sw_ops.layer import FusedShiftwiseConv2d, ShiftwiseConv2d, reparameterize, shiftwise_conv2d
+from sw_ops.mlp import mlp_is_compiled, pointwise_mlp
 from sw_ops.operators import decompositions
 from sw_ops.shift_add import shift_add, shift_add_ninefold
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
@@ -26,6 +27,8 @@ __all__ = [
     "assemble_stripes",
     "decompositions",
     "depthwise_conv2d",
+    "mlp_is_compiled",
+    "pointwise_mlp",
     "position_embedding",
     "reparameterize",
     "shift_add",

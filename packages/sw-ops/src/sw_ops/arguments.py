@@ -128,3 +128,41 @@ def _wrong(name: str, tensor: Tensor, shape: tuple[int, ...], x: Tensor) -> Exce
 def _unlike(name: str, tensor: Tensor, first: str, like: Tensor) -> Exception:
     got, want = f"{tensor.dtype} on {tensor.device}", f"{like.dtype} on {like.device}"
     return TypeError(f"{name}: got {got}, want {want} as {first} is")
+
+
+def check_mlp(x: Tensor, processed: Tensor, *rest: Tensor) -> None:
+    """Check the tensors of :func:`sw_ops.pointwise_mlp`, in the order of its arguments.
+
+    Raises:
+        ValueError: for a shape.
+        TypeError: for a dtype or device that is not that of ``x``.
+    """
+    shape, dtype, device = x.shape, x.dtype, x.device
+    if len(shape) != 4:
+        raise ValueError(f"x: got shape {tuple(shape)}, want [batch, channels, height, width]")
+    if not dtype.is_floating_point:
+        raise TypeError(f"x: got {dtype}, want a floating-point tensor")
+    batch, channels, height, width = shape
+    found = processed.shape
+    if len(found) != 4 or (found[0], *found[2:]) != (batch, height, width) or not 0 < found[1] <= channels:
+        want = f"[{batch}, up to {channels}, {height}, {width}]"
+        raise ValueError(f"processed: got shape {tuple(found)}, want {want} as x has it")
+    ghosts, squeezed, hidden = channels - found[1], len(rest[3]), len(rest[7])
+    wanted = (
+        ("ghost_scale", (ghosts,)),
+        ("ghost_shift", (ghosts,)),
+        ("squeeze", (squeezed, channels)),
+        ("squeeze_bias", (squeezed,)),
+        ("excite", (channels, squeezed)),
+        ("excite_bias", (channels,)),
+        ("expand", (hidden, channels)),
+        ("expand_bias", (hidden,)),
+        ("response", (hidden,)),
+        ("project", (channels, hidden)),
+        ("project_bias", (channels,)),
+    )
+    for (name, want_shape), tensor in zip((("processed", found), *wanted), (processed, *rest), strict=True):
+        if tensor.shape != want_shape:
+            raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, want {want_shape} as the others have it")
+        if tensor.dtype != dtype or tensor.device != device:
+            raise _unlike(name, tensor, "x", x)

@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from sw_models.cli import app
+from sw_ops import mlp_is_compiled
 
 
 def run(*arguments):
@@ -25,7 +26,11 @@ def test_list_names_every_model():
 
 
 def test_info_describes_a_model():
-    assert json.loads(run("info", "shiftwise_pico", "--json").stdout)["dims"] == [16, 32, 64, 128]
+    described = json.loads(run("info", "shiftwise_pico", "--json").stdout)
+    assert described["dims"] == [16, 32, 64, 128]
+    with torch.no_grad():
+        compiled = mlp_is_compiled(torch.ones(1, 1, 1, 1))
+    assert ("compiled" in described["deployed_mlp"]) == compiled
 
 
 def test_convert_writes_weights_that_load(published, tmp_path):

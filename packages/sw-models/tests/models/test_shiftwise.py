@@ -151,6 +151,35 @@ def test_blocks_that_process_fewer_channels_than_their_stage_are_deployed(seeded
     assert export_model(deployed.float(), tmp_path / "deployed.pt2", "exported", size=64) < 1e-5
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@torch.no_grad()
+def test_deployed_form_in_float32_is_the_same_function_through_every_backend(layout, seeded, backend, relative_error):
+    model, deployed = deployed_pico()
+    images = torch.randn(3, 3, 64, 80).contiguous(memory_format=layout)
+    assert relative_error(deployed(images), model(images)) < 1e-5
+    assert deployed(images[:0]).shape == (0, 4)
+
+
+@torch.no_grad()
+def test_quantization_reaches_every_product_of_the_deployed_form(seeded, relative_error):
+    _, deployed = deployed_pico()
+    quantized = torch.ao.quantization.quantize_dynamic(deployed, {torch.nn.Linear}, dtype=torch.qint8)
+    assert not [layer for layer in quantized.modules() if type(layer) is torch.nn.Linear]
+    blocks = sum(len(stage.blocks) for stage in deployed.stages)
+    assert sum(type(layer) is torch.nn.Linear for layer in deployed.modules()) == 4 * blocks + 1
+    images = torch.randn(2, 3, 64, 64)
+    assert relative_error(quantized(images), deployed(images)) < 0.1
+
+
+@torch.no_grad()
+def test_changed_weights_change_what_the_deployed_form_says(seeded):
+    _, deployed = deployed_pico()
+    images = torch.randn(1, 3, 64, 64)
+    before = deployed(images)
+    deployed.stages[2].blocks[0].project.weight.data.mul_(2)
+    assert not torch.equal(deployed(images), before)
+
+
 def test_deployed_form_passes_gradients_to_the_image(seeded):
     images = torch.randn(2, 3, 64, 64, dtype=torch.float64, requires_grad=True)
     expected, actual = (torch.autograd.grad(net.double()(images).sum(), images)[0] for net in deployed_pico())

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import timm
+import torch
 from rich.progress import Progress
 
 from sw_models.analysis.flops import count_macs
 from sw_models.cli.common import AsJson, Size, create
 from sw_models.console import print_json, print_rows
+from sw_models.models.shiftwise import ShiftwiseStage
+from sw_ops import mlp_is_compiled
 
 MODULES = ("shiftwise", "shiftwise_v1", "shiftwise_coordatt", "slak", "unireplknet")
 
@@ -23,13 +26,17 @@ def list_models(as_json: AsJson = False, size: Size = 224) -> None:
 
 
 def info(model: str, as_json: AsJson = False, size: Size = 224) -> None:
-    """Describe one model: its stages, its sizes, its paper."""
+    """Describe one model: its stages, its sizes, its paper, and what serves its deployed form on this CPU."""
     described = _summary(model, size)
     net = create(model, "meta")
     cfg = net.default_cfg
     described |= {"paper": cfg.get("paper_name"), "arxiv": cfg.get("paper_ids"), "license": cfg.get("license")}
     described["depths"] = [len(stage.blocks) for stage in net.stages]
     described["dims"] = [feature["num_chs"] for feature in net.feature_info]
+    if isinstance(net.stages[0], ShiftwiseStage):
+        with torch.no_grad():
+            compiled = mlp_is_compiled(torch.empty(1, 1, 1, 1))
+        described["deployed_mlp"] = "one compiled kernel in float32" if compiled else "PyTorch's operators"
     if as_json:
         print_json(described)
         return

@@ -220,5 +220,5 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     return layer
 
 
-for _function in ("stripe_conv2d_fused", "mlp_is_compiled", "l2_norm", "select_channels"):
+for _function in ("stripe_conv2d_fused", "l2_norm", "select_channels"):
     torch.fx.wrap(_function)  # they ask for shapes and devices, which symbolic tracing has not

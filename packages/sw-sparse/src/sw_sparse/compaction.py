@@ -168,7 +168,11 @@ def _tables(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 def _digest_of_tables(model: nn.Module) -> str:
     """Return what tells apart models that shift otherwise, which the shapes of their tensors do not show."""
-    reaches = {n: getattr(m, "kernel_size", None) or m.anchor for n, m in _constant_holders(model)}
+    reaches = {
+        name: getattr(layer, "kernel_size", None) or layer.anchor
+        for name, layer in _constant_holders(model)
+        if hasattr(layer, "kernel_size") or hasattr(layer, "anchor")  # a stage orders channels, and shifts none
+    }
     total = hashlib.sha256(json.dumps(reaches, sort_keys=True).encode())
     for name, table in _tables(model):
         total.update(name.encode() + table.cpu().numpy().tobytes())

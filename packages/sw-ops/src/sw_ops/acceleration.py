@@ -6,9 +6,7 @@ from torch import Tensor, nn
 
 from sw_ops.depthwise import depthwise_conv2d
 
-_SMALLEST = (
-    5  # rows or columns of a kernel; forward and backward of smaller ones gain little, the forward alone nothing
-)
+_SMALLEST = 5  # rows or columns of a kernel: smaller ones gain little, and forward alone nothing
 
 
 class DepthwiseConv2d(nn.Conv2d):

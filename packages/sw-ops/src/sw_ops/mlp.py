@@ -133,30 +133,15 @@ def _by_pytorch(
     return x + F.linear(h * factor.to(h.dtype), project, project_bias).permute(0, 3, 1, 2)
 
 
-def _compiled(
-    x: Tensor,
-    processed: Tensor,
-    ghost_scale: Tensor,
-    ghost_shift: Tensor,
-    squeeze: Tensor,
-    squeeze_bias: Tensor,
-    excite: Tensor,
-    excite_bias: Tensor,
-    expand: Tensor,
-    expand_bias: Tensor,
-    response: Tensor,
-    project: Tensor,
-    project_bias: Tensor,
-    eps: float,
-) -> Tensor:
-    rest = [ghost_scale, ghost_shift, squeeze, squeeze_bias, excite, excite_bias, expand, expand_bias]
-    rest += [response, project, project_bias]
+def _compiled(x: Tensor, processed: Tensor, *others: Any) -> Tensor:
+    *rest, eps = others
     check_mlp(x, processed, *rest)
     if x.dtype != torch.float32:
         raise TypeError(f"x: got {x.dtype}, want torch.float32")
     x, processed = (t.contiguous(memory_format=torch.channels_last) for t in (x, processed))
     tensors = [x, processed, *(t.contiguous() for t in rest)]
     batch, channels, height, width = x.shape
+    squeeze, expand = rest[2], rest[6]
     sizes = (batch, height * width, channels, processed.shape[1], squeeze.shape[0], expand.shape[0])
     threads, y = torch.get_num_threads(), torch.empty_like(x, memory_format=torch.channels_last)
     if not y.numel():
@@ -167,29 +152,13 @@ def _compiled(
     return y
 
 
-def _fake(
-    x: Tensor,
-    processed: Tensor,
-    ghost_scale: Tensor,
-    ghost_shift: Tensor,
-    squeeze: Tensor,
-    squeeze_bias: Tensor,
-    excite: Tensor,
-    excite_bias: Tensor,
-    expand: Tensor,
-    expand_bias: Tensor,
-    response: Tensor,
-    project: Tensor,
-    project_bias: Tensor,
-    eps: float,
-) -> Tensor:
-    rest = (ghost_scale, ghost_shift, squeeze, squeeze_bias, excite, excite_bias, expand, expand_bias)
-    check_mlp(x, processed, *rest, response, project, project_bias)
+def _fake(x: Tensor, processed: Tensor, *others: Any) -> Tensor:
+    check_mlp(x, processed, *others[:-1])  # the last is a number
     return torch.empty_like(x, memory_format=torch.channels_last)
 
 
 _library = torch.library.Library("sw_ops", "FRAGMENT")
-_library.define("pointwise_mlp" + torch.library.infer_schema(_fake, mutates_args=()))
+_library.define("pointwise_mlp" + torch.library.infer_schema(_by_pytorch, mutates_args=()))
 if hasattr(_C, "cpu"):
     _library.impl("pointwise_mlp", _compiled, "CPU")
 torch.library.register_fake("sw_ops::pointwise_mlp", _fake, lib=_library)

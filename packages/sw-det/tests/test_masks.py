@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sw_det.detector import Detections
-from sw_det.masks import Region
+from sw_det.masks import Region, run_lengths
 
 
 def ellipse(seed: int, height: int, width: int) -> np.ndarray:
@@ -43,6 +43,18 @@ def test_a_region_of_a_part_is_moved_as_its_mask_would_be(seed: int, size: tuple
     found = Region.of(mask).moved(7, 5, (60 / width, 40 / height))
     assert (laid(found, *wanted.shape) == wanted).all()
     assert not Region.of(np.zeros((40, 60), dtype=bool)).moved(7, 5, (0.5, 0.5)).inside.size
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_run_lengths_of_a_region_are_those_of_its_mask(seed: int) -> None:
+    mask = ellipse(seed, 40, 60)
+    assert Region.of(mask).run_lengths(40, 60) == run_lengths(mask)
+
+
+@pytest.mark.parametrize("inside", [0, 1])
+def test_run_lengths_of_nothing_and_of_everything(inside: int) -> None:
+    mask = np.full((7, 5), inside, dtype=bool)
+    assert Region.of(mask).run_lengths(7, 5) == run_lengths(mask)
 
 
 def test_masks_are_tensors_of_the_whole_image() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,3 +57,34 @@ BY_HEART = (
 def clear(objects: list[Any]) -> bool:
     """Whether a photograph shows two to eight objects, none of them small and none a crowd."""
     return 2 <= len(objects) <= 8 and all(not a["iscrowd"] and min(a["bbox"][2:]) >= 32 for a in objects)
+
+
+def test_hundreds_of_masks_of_a_large_photograph_take_less_than_two_gigabytes(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LARGE], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    masks, peak = map(int, done.stdout.split())
+    assert masks > 200
+    assert peak < 2 * 2**30
+
+
+LARGE = """
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sw_det.predict import predict
+from sw_det.task import TASK
+from sw_models.sources import find_sources
+from sw_sparse.openmmlab.checkpoint import load_model
+from sw_sparse.openmmlab.config import load_config
+
+Image.fromarray(np.random.default_rng(0).integers(0, 256, (4000, 6000, 3), dtype=np.uint8)).save("large.png")
+Path("seen").mkdir()
+model = load_model(load_config(TASK, "mask_rcnn_nano"))  # as it is before training, it takes everything for something
+(record,) = predict(model, find_sources(["large.png"]), Path("seen"), {"tile": 640, "threshold": 0.0127})
+masks = [one for one in record["instances"] if one["segmentation"]]
+print(len(masks), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from sw_det.coco import QuietCocoDataset
-from sw_det.masks import Region, run_lengths
+from sw_det.masks import Region
 from sw_det.task import TASK
 from sw_models.errors import InputError
 from sw_sparse.openmmlab.palette import class_colours
@@ -72,7 +72,7 @@ class Detections:
     def draw(self) -> Image.Image:
         """Return the image with masks, boxes, classes and scores."""
         palette = class_colours(len(self.classes))
-        order = self.scores.argsort().tolist()  # the surest last, on top
+        names, order = self.names, self.scores.argsort().tolist()  # the surest last, on top
         pixels = self.image.copy()
         for i, region in [] if self.regions is None else [(i, self.regions[i]) for i in order]:
             part, inside = region.cut(pixels), region.inside
@@ -83,7 +83,7 @@ class Detections:
         for i in order:
             color, (left, top, right, bottom) = palette[self.labels[i]], self.boxes[i].tolist()
             pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=color, width=line)
-            text = f"{self.names[i]} {self.scores[i]:.2f}".encode("latin-1", "replace").decode("latin-1")
+            text = f"{names[i]} {self.scores[i]:.2f}".encode("latin-1", "replace").decode("latin-1")
             place = (left + line, top + line)
             pen.rectangle(pen.textbbox(place, text, font), fill=color)
             pen.text(place, text, "white", font)
@@ -124,9 +124,8 @@ class Detections:
                 "score": round(float(self.scores[i]), 4),
             }
             if self.regions is not None:
-                region, mask = self.regions[i], np.zeros(self.image.shape[:2], dtype=bool)
-                region.cut(mask)[...] = region.inside
-                annotation |= {"area": int(region.inside.sum()), "segmentation": run_lengths(mask)}
+                region, (height, width) = self.regions[i], self.image.shape[:2]
+                annotation |= {"area": int(region.inside.sum()), "segmentation": region.run_lengths(height, width)}
             annotations.append(annotation)
         return annotations
 

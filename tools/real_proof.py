@@ -54,6 +54,8 @@ def detector(who: str, data: Path, folder: Path, minutes: float) -> Side:
         cfg.model = Config.fromfile(theirs).model
         del cfg.model.backbone.init_cfg  # weights of ImageNet
     use_data(TASK, cfg, data, folder / "data")
+    if size := TASK.suited_size(cfg):
+        schedule.use_size(cfg, size)
     init_default_scope(cfg.default_scope)
     images = batches_in(cfg, minutes, folder) * cfg.train_dataloader.batch_size
     schedule.use_epochs(cfg, max(1, round(images / len(DATASETS.build(cfg.train_dataloader.dataset)))))

@@ -8,7 +8,7 @@ pytest.importorskip("mmengine", reason="mmengine is not installed (extra openmml
 from typer.testing import CliRunner
 
 from sw_models.errors import InputError
-from sw_sparse.openmmlab import memory
+from sw_sparse.openmmlab import memory, schedule
 from sw_sparse.openmmlab.app import build_app
 from sw_sparse.openmmlab.config import load_config
 from sw_sparse.openmmlab.run_config import find_run_config, read_data
@@ -83,3 +83,13 @@ def test_a_run_keeps_the_batch_that_it_found(task, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_free", lambda: 100)
     again = CliRunner().invoke(build_app(task), command)
     assert (again.exit_code, json.loads(again.stdout)) == (0, json.loads(done.stdout))
+
+
+def test_a_batch_is_found_at_the_size_that_is_trained_with(task, tmp_path, monkeypatch):
+    (tmp_path / "photographs").mkdir()
+    sizes = []
+    monkeypatch.setattr(schedule, "use_size", lambda cfg, size: cfg.update(side=size))
+    monkeypatch.setattr(schedule, "batch_size", lambda cfg, stated: sizes.append(cfg.get("side")) or 2)
+    command = ["train", "--data", "photographs", "--batch", "auto", "--size", "64", "--epochs", "1", "--out", "run"]
+    assert CliRunner().invoke(build_app(task), command).exit_code == 0
+    assert sizes == [64]

@@ -55,19 +55,24 @@ def use_size(cfg: Any, size: int) -> None:
     Raises:
         InputError: the configuration takes images as they are.
     """
-    pipelines = [cfg[name].dataset.pipeline for name in ("train_dataloader", "val_dataloader", "test_dataloader")]
-    crop = cfg.model.get("data_preprocessor", {}).get("size")
-    sides = crop or next(_sizes_in(pipelines[1]), None)
-    if sides is None or next(_sizes_in(pipelines[0]), None) is None:
+    own = shorter_side(cfg)
+    if own is None or next(_sizes_in(cfg.train_dataloader.dataset.pipeline), None) is None:
         raise InputError("--size: the configuration takes images as they are; choose another one")
-    factor = size / min(sides)
-    for name, pipeline in zip(("train_dataloader", "val_dataloader", "test_dataloader"), pipelines, strict=True):
-        cfg[name].dataset.pipeline = _scaled(pipeline, factor)
-    if crop:
+    factor = size / own
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        cfg[name].dataset.pipeline = _scaled(cfg[name].dataset.pipeline, factor)
+    if crop := cfg.model.get("data_preprocessor", {}).get("size"):
         cfg.model.data_preprocessor.size = _times(crop, factor)
         for key in ("crop_size", "stride"):
             if key in cfg.model.get("test_cfg", {}):
                 cfg.model.test_cfg[key] = _times(cfg.model.test_cfg[key], factor)
+
+
+def shorter_side(cfg: Any) -> int | None:
+    """Return the shorter side of images in tests, or of crops, in pixels; None where images are taken as they are."""
+    crop = cfg.model.get("data_preprocessor", {}).get("size")
+    sides = crop or next(_sizes_in(cfg.val_dataloader.dataset.pipeline), None)
+    return min(sides) if sides else None
 
 
 def use_learning_rate(cfg: Any, rate: float) -> None:

@@ -50,6 +50,8 @@ class Task:
         convert_data: ``(folder, out, options, copy)``: writes a data folder in the program's own form, and returns what
             is in it.
         use_split: ``(config, name)``: lets tests read another split of the data.
+        suited_size: ``(config)``: the size of images that a configuration of somebody's data should train with, where
+            none is stated; None for the configuration's own.
         report: ``(model, config)``: the sections of the page on a run, see ``report.py``.
         options: names of options that not every task's commands have.
     """
@@ -71,6 +73,7 @@ class Task:
     prepare: Callable[[Path, Path | None, Mapping[str, Any]], Path] = lambda folder, into, options: folder
     convert_data: Callable[[Path, Path, Mapping[str, Any], bool], dict[str, Any]] | None = None
     use_split: Callable[[Config, str], None] | None = None
+    suited_size: Callable[[Config], int | None] = lambda config: None
     report: Callable[[nn.Module, Config], list[Any]] | None = None
     options: frozenset[str] = frozenset()
 

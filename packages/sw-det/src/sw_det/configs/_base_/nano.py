@@ -2,6 +2,8 @@
 
 _base_ = ["coco.py", "runtime.py"]
 
+least_object = 16  # pixels: images are larger where many objects would be smaller
+
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),

@@ -67,6 +67,10 @@ def add_to(app: typer.Typer, task: Task) -> None:
         from sw_sparse.openmmlab.run_config import find_run_config, read_data
         from sw_sparse.openmmlab.runner import train as run_training
 
+        if size is None and data:
+            size = task.suited_size(cfg)
+        if size is not None:
+            schedule.use_size(cfg, size)
         if batch == "auto" and (earlier := find_run_config(folder)):
             batch = str(read_data(earlier)["train_dataloader"]["batch_size"])  # for memory may have been freer then
         if batch is not None:
@@ -77,8 +81,6 @@ def add_to(app: typer.Typer, task: Task) -> None:
             schedule.use_epochs(cfg, epochs)
         if iterations is not None:
             schedule.use_iterations(cfg, iterations)
-        if size is not None:
-            schedule.use_size(cfg, size)
         if lr is not None:
             schedule.use_learning_rate(cfg, lr)
         if patience is not None:

@@ -152,7 +152,7 @@ lock: .venv ## write .github/requirements: the newest and the lowest versions th
 
 zoo: $(UV) ## one configuration of each folder of MMDetection's and MMSegmentation's zoos on the stand-in (an hour)
 	UV_PROJECT_ENVIRONMENT=.venvs/zoo $(UV) sync --quiet --package sw-det --package sw-seg
-	$(UV) pip install --quiet --python .venvs/zoo mmpretrain==1.2.0 lap==0.5.13 motmetrics==1.4.0
+	$(UV) pip install --quiet --python .venvs/zoo mmpretrain==1.2.0 lap==0.5.13 motmetrics==1.4.0 scikit-image==0.25.2
 	.venvs/zoo/bin/python tools/zoo.py mmdet
 	.venvs/zoo/bin/python tools/zoo.py mmseg
 

@@ -83,6 +83,9 @@ def run(package: str, path: Path) -> tuple[list[str], str]:
 
 def attempt(package: str, path: Path, sender: Connection) -> None:
     """Take the steps, and send the name of each that was taken, or what stopped it."""
+    from torch import distributed
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)  # some norms ask for it
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
@@ -105,22 +108,23 @@ def take(package: str, path: Path, sender: Connection) -> None:
     if cfg.get("custom_imports"):
         import_modules_from_strings(**cfg.custom_imports)
     without_weights(cfg.model)
-    cfg.model.pop("pretrained", None)
     for part, name in (("data_preprocessor", "size"), ("backbone", "img_size")):
         if package == "mmseg" and name in cfg.model.get(part, {}):
             cfg.model[part][name] = (SIDE, SIDE)  # or else small images are padded to crops, or do not fit positions
     models = importlib.import_module(f"{package}.registry").MODELS
+    torch.manual_seed(0)
     model = revert_sync_batchnorm(models.build(cfg.model))
     sender.send(("builds", ""))
     for name, value in {"iter": 0, "epoch": 0, "max_iters": 100, "max_epochs": 10}.items():
         MessageHub.get_current_instance().update_info(name, value)  # as a runner does
     images = two_images if package == "mmdet" else two_label_maps
+    side = cfg.get("input_size", SIDE)
     model.eval()
     with torch.no_grad():
-        model(**model.data_preprocessor(images(model), False), mode="predict")
+        model(**model.data_preprocessor(images(model, side), False), mode="predict")
     sender.send(("predicts", ""))
-    batch = images(model.train())
-    losses = model(**model.data_preprocessor(batch, True), mode="loss")
+    model.train()
+    losses = model(**model.data_preprocessor(images(model, side), True), mode="loss")
     model.parse_losses(losses)[0].backward()
     sender.send(("backpropagates", ""))
 
@@ -128,8 +132,9 @@ def take(package: str, path: Path, sender: Connection) -> None:
 def without_weights(part: Any) -> None:
     """Take away what would download weights."""
     if isinstance(part, dict):
-        if "teacher_ckpt" in part:
-            part["teacher_ckpt"] = None
+        for name, nothing in (("teacher_ckpt", None), ("pretrained", False)):
+            if name in part:
+                part[name] = nothing
         if isinstance(part.get("init_cfg"), dict) and part["init_cfg"].get("type") == "Pretrained":
             part["init_cfg"] = None
         for value in part.values():
@@ -139,12 +144,17 @@ def without_weights(part: Any) -> None:
             without_weights(value)
 
 
-def two_images(model: Any) -> dict[str, Any]:
+def two_images(model: Any, side: int) -> dict[str, Any]:
     """Return two images, for batch norms over single pixels, as MMDetection's tests make them; or two frames."""
+    from mmdet.models import BaseReID, SemiBaseDetector
     from mmdet.models.mot import BaseMOTModel
     from mmdet.testing import demo_mm_inputs, demo_mm_proposals, demo_track_inputs
 
-    side = SIDE if getattr(model, "num_queries", 0) <= MANY else 2 * SIDE
+    if isinstance(model, BaseReID):
+        return two_people(model)
+    if isinstance(model, SemiBaseDetector) and model.training:
+        return three_branches(model.student, side)
+    side = side if getattr(model, "num_queries", 0) <= MANY else 2 * side
     shape, things = (3, side, side), {"num_classes": 2, "with_mask": True}
     detects = model.training and getattr(model.data_preprocessor, "use_det_processor", False)
     if isinstance(model, BaseMOTModel) and not detects:
@@ -158,16 +168,40 @@ def two_images(model: Any) -> dict[str, Any]:
     return batch
 
 
-def two_label_maps(model: Any) -> dict[str, Any]:
+def three_branches(student: Any, side: int) -> dict[str, Any]:
+    """Return labelled images, and unlabelled ones as a teacher and its student see them."""
+    import numpy as np
+
+    found: dict[str, Any] = {"inputs": {}, "data_samples": {}}
+    for branch in ("sup", "unsup_teacher", "unsup_student"):
+        batch = two_images(student, side)
+        for sample in batch["data_samples"]:
+            sample.set_metainfo({"homography_matrix": np.eye(3, dtype=np.float32)})
+        for name, part in batch.items():
+            found[name][branch] = part
+    return found
+
+
+def two_people(model: Any) -> dict[str, Any]:
+    """Return cut-out images of two people, each twice, as large as the pooling of their features wants."""
+    import torch
+    from mmdet.structures import ReIDDataSample
+
+    height, width = (32 * cells for cells in model.neck.gap.kernel_size)
+    images = list(torch.randint(0, 256, (4, 3, height, width), dtype=torch.uint8))
+    return {"inputs": images, "data_samples": [ReIDDataSample().set_gt_label(who) for who in (0, 0, 1, 1)]}
+
+
+def two_label_maps(model: Any, side: int) -> dict[str, Any]:
     """Return two images with label maps."""
     import torch
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
 
-    sample = SegDataSample(metainfo=dict.fromkeys(("img_shape", "ori_shape", "pad_shape"), (SIDE, SIDE)))
-    sample.gt_sem_seg = PixelData(data=torch.zeros(1, SIDE, SIDE, dtype=torch.long))
-    sample.gt_edge_map = PixelData(data=torch.zeros(1, SIDE, SIDE, dtype=torch.long))  # PIDNet learns edges, too
-    return {"inputs": [torch.zeros(3, SIDE, SIDE, dtype=torch.uint8)] * 2, "data_samples": [sample, sample.clone()]}
+    sample = SegDataSample(metainfo=dict.fromkeys(("img_shape", "ori_shape", "pad_shape"), (side, side)))
+    sample.gt_sem_seg = PixelData(data=torch.zeros(1, side, side, dtype=torch.long))
+    sample.gt_edge_map = PixelData(data=torch.zeros(1, side, side, dtype=torch.long))  # PIDNet learns edges, too
+    return {"inputs": [torch.zeros(3, side, side, dtype=torch.uint8)] * 2, "data_samples": [sample, sample.clone()]}
 
 
 if __name__ == "__main__":

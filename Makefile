@@ -108,9 +108,10 @@ free-threaded: $(UV) ## sw-ops in a Python without a GIL
 	.venvs/free-threaded/bin/python -m pytest packages/sw-ops/tests/test_threads.py
 	.venvs/free-threaded/bin/python packages/sw-ops/tools/check_wheel.py
 
-test-third-parties: $(UV) ## segmentation_models_pytorch and anomalib on our backbones, in an environment of their own
+test-third-parties: $(UV) ## segmentation_models_pytorch, anomalib and OpenVINO on our backbones, in an environment of their own
 	UV_PROJECT_ENVIRONMENT=.venvs/third-parties $(UV) sync --quiet --package sw-models
-	$(UV) pip install --quiet --python .venvs/third-parties segmentation-models-pytorch==0.6.0 anomalib==2.7.0
+	$(UV) pip install --quiet --python .venvs/third-parties segmentation-models-pytorch==0.6.0 anomalib==2.7.0 \
+	  openvino==2026.4.1
 	.venvs/third-parties/bin/python -m pytest -rs packages/sw-models/tests/test_third_parties.py
 
 peers: $(UV) ## anomalib beside sw-anomaly, in an environment of their own, for packages/sw-anomaly/tools/anomalib_patchcore.py

@@ -1,7 +1,11 @@
 """Libraries that build their networks on timm take ours unchanged; ``make test-third-parties`` installs them."""
 
 import pytest
+import timm
 import torch
+from timm.utils import reparameterize_model
+
+import sw_models  # noqa: F401 - registers the models
 
 
 def test_segmentation_models_pytorch_builds_a_unet(seeded):
@@ -28,3 +32,16 @@ def test_anomalib_runs_patchcore(seeded):
     model.subsample_embedding(0.5)
     found = model.eval()(torch.randn(2, 3, 64, 64))
     assert found.anomaly_map.shape[-2:] == (64, 64)
+
+
+@pytest.mark.parametrize("deployed", [False, True])
+@torch.no_grad()
+def test_openvino_converts_models(deployed, seeded):
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    model = timm.create_model("shiftwise_pico", num_classes=3).eval()
+    if deployed:
+        model = reparameterize_model(model)
+    images = torch.randn(2, 3, 64, 64)
+    converted = openvino.convert_model(model, example_input=images)
+    compiled = openvino.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    torch.testing.assert_close(torch.from_numpy(compiled(images.numpy())[0]), model(images), rtol=1e-4, atol=1e-4)

@@ -85,6 +85,15 @@ def test_script(layer: ShiftwiseConv2d, x: torch.Tensor, form: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+def test_a_trace_needs_nothing_of_this_package(layer: ShiftwiseConv2d, x: torch.Tensor, form: str) -> None:
+    module = in_form(layer, form)
+    traced = torch.jit.trace(copy.deepcopy(module), x)
+    assert not any(node.kind().startswith("sw_ops::") for node in traced.inlined_graph.nodes())
+    assert_close_to_maximum(traced(x), module(x), 1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_symbolic_trace_looks_into_a_layer(layer: ShiftwiseConv2d, x: torch.Tensor, form: str) -> None:
     module = in_form(layer, form)
     traced = torch.fx.symbolic_trace(copy.deepcopy(module))

@@ -98,9 +98,12 @@ def autocast(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
 
 
 def served_by_pytorch(x: Tensor) -> bool:
-    """Tell whether the PyTorch form computes: where no kernel is, under transforms, and in a trace for ONNX."""
+    """Tell whether the PyTorch form computes: where no kernel is, under transforms, and in a trace.
+
+    What is traced is meant for other software, which does not know this package's operators.
+    """
     if serving_backend(x.device, x.dtype) == "torch":
         return True
     if torch.compiler.is_compiling():
         return False
-    return under_transform() or (torch.jit.is_tracing() and torch.onnx.is_in_onnx_export())
+    return under_transform() or torch.jit.is_tracing()

@@ -43,9 +43,9 @@ class CoordinateAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the gated map."""
         height, width = x.shape[2], x.shape[3]
-        means = torch.cat([x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True).mT], dim=2)
+        means = torch.cat([x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True).transpose(2, 3)], dim=2)
         rows, columns = self.act(self.norm(self.reduce(means))).split([height, width], dim=2)
-        return x * self.rows(rows).sigmoid() * self.columns(columns.mT).sigmoid()
+        return x * self.rows(rows).sigmoid() * self.columns(columns.transpose(2, 3)).sigmoid()
 
 
 class CoordAttBlock(nn.Module):

@@ -11,6 +11,8 @@ import re
 import subprocess
 import sys
 
+from sw_ops import onnxruntime_library
+
 
 def main(wanted: list[str]) -> None:
     """Run ``sw-ops doctor`` and read its answer."""
@@ -24,6 +26,7 @@ def main(wanted: list[str]) -> None:
         sys.exit(f"CUDA architectures: got {built}, want {wanted} ({native['cuda_left_out']})")
     if done.returncode or not found["healthy"]:
         sys.exit(f"serving: {json.dumps(found['serving'], indent=2)}")
+    onnxruntime_library()  # it is there, or this raises an error
     print(f"sw-ops {found['versions']['sw-ops']}, torch {found['versions']['torch']}: {native}")
 
 

@@ -86,6 +86,10 @@ const TorchPool& torch_pool() {
 
 void work_in_torch_pool(void* queue) { static_cast<TaskQueue*>(queue)->work(torch_pool().thread()); }
 
+void work_in_pool(void* queue, size_t thread) { static_cast<TaskQueue*>(queue)->work(static_cast<int>(thread)); }
+
+thread_local Pool* lent_pool = nullptr;
+
 void work_on_new_threads(TaskQueue& queue, int threads) {
     std::vector<std::thread> workers;
     try {
@@ -104,6 +108,10 @@ void parallel_for(int64_t tasks, int threads, Task task, const void* context) {
         return;
     }
     TaskQueue queue(tasks, threads, task, context);
+    if (lent_pool) {
+        lent_pool->run(threads, work_in_pool, &queue);
+        return queue.rethrow();
+    }
     const TorchPool& pool = torch_pool();
     if (pool.parallel && pool.thread) {
         // All the threads even when there are fewer tasks: it would end the others, and make them anew for torch's
@@ -114,6 +122,9 @@ void parallel_for(int64_t tasks, int threads, Task task, const void* context) {
     }
     queue.rethrow();
 }
+
+UsePool::UsePool(Pool& pool) { lent_pool = &pool; }
+UsePool::~UsePool() { lent_pool = nullptr; }
 
 Buffer::Buffer(size_t bytes) : data_(::operator new(bytes, cache_line)) {}
 Buffer::~Buffer() { ::operator delete(data_, cache_line); }

@@ -11,6 +11,24 @@ using Task = void (*)(const void* context, int64_t index);
 // The first exception of a task is thrown again here, after every running task has ended.
 void parallel_for(int64_t tasks, int threads, Task task, const void* context);
 
+// Threads of the program that calls, for parallel_for to use in the place of others.
+class Pool {
+public:
+    virtual void run(int threads, void (*work)(void* context, size_t thread), void* context) = 0;
+
+protected:
+    ~Pool() = default;
+};
+
+// Lends a pool to the calling thread for as long as this lives.
+class UsePool {
+public:
+    explicit UsePool(Pool& pool);
+    ~UsePool();
+    UsePool(const UsePool&) = delete;
+    UsePool& operator=(const UsePool&) = delete;
+};
+
 // Memory on a cache line's boundary.
 class Buffer {
 public:

@@ -8,6 +8,7 @@ from sw_ops.backend import use_backend
 from sw_ops.depthwise import depthwise_conv2d
 from sw_ops.layer import FusedShiftwiseConv2d, ShiftwiseConv2d, reparameterize, shiftwise_conv2d
 from sw_ops.mlp import mlp_is_compiled, pointwise_mlp
+from sw_ops.onnx_nodes import onnxruntime_library, to_onnx
 from sw_ops.operators import decompositions
 from sw_ops.shift_add import shift_add, shift_add_ninefold
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
@@ -28,6 +29,7 @@ __all__ = [
     "decompositions",
     "depthwise_conv2d",
     "mlp_is_compiled",
+    "onnxruntime_library",
     "pointwise_mlp",
     "position_embedding",
     "reparameterize",
@@ -38,5 +40,6 @@ __all__ = [
     "slot_offsets",
     "stripe_conv2d",
     "stripe_conv2d_fused",
+    "to_onnx",
     "use_backend",
 ]

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from sw_ops import onnx_nodes
 from sw_ops.arguments import check_mlp
 from sw_ops.backend import _C, serving_backend, under_transform
 from sw_ops.operators import decomposition
@@ -76,6 +77,9 @@ def pointwise_mlp(
     """
     arguments: list[Any] = [x, processed, ghost_scale, ghost_shift, squeeze, squeeze_bias, excite, excite_bias]
     arguments += [expand, expand_bias, response, project, project_bias, eps]
+    if onnx_nodes.written(x):
+        check_mlp(*arguments[:-1])
+        return onnx_nodes.pointwise_mlp(*arguments[:-1], eps=eps)
     if mlp_is_compiled(x):
         return torch.ops.sw_ops.pointwise_mlp(*arguments)
     check_mlp(*arguments[:-1])
@@ -83,7 +87,7 @@ def pointwise_mlp(
 
 
 def mlp_is_compiled(x: Tensor) -> bool:
-    """Tell whether the compiled kernel serves :func:`pointwise_mlp` for this map, here and now.
+    """Tell whether the compiled kernel serves :func:`pointwise_mlp` for this map, here and now, or in a file to be.
 
     Args:
         x: the map.
@@ -93,7 +97,7 @@ def mlp_is_compiled(x: Tensor) -> bool:
         ...     mlp_is_compiled(torch.ones(1, 8, 5, 5, dtype=torch.float64))
         False
     """
-    return (
+    return onnx_nodes.written(x) or (
         isinstance(x, Tensor)  # and not what torch.fx traces with
         and x.device.type == "cpu"
         and x.dtype == torch.float32

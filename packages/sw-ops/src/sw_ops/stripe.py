@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils.flop_counter import register_flop_formula
 
-from sw_ops import native, reference
+from sw_ops import native, onnx_nodes, reference
 from sw_ops.arguments import check_kernels, check_maps, check_stripe
 from sw_ops.backend import native_devices
 from sw_ops.maps import select_channels
@@ -91,6 +91,9 @@ def stripe_conv2d_fused(
         x, horizontal, vertical, bias = autocast(x, horizontal, vertical, bias)
         # Tools that spread a model over devices leave constants behind.
         channels, order = (None if numbers is None else numbers.to(x.device) for numbers in (channels, order))
+        if onnx_nodes.written(x):
+            check_kernels(x, horizontal, vertical, anchor, bias=bias, channels=channels, order=order)
+            return onnx_nodes.stripe_conv(x, horizontal, vertical, bias, anchor, exact, channels, order)
         if not served_by_pytorch(x):
             return _fused(x, horizontal, vertical, bias, anchor, exact, channels, order)
         check_maps(x=x)

@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 
+import sw_ops
 from sw_models.checkpoints.tensor_file import write_tensors
 from sw_models.errors import InputError
 from sw_models.export import FORMATS, Signature, export_model, write_checked
@@ -52,6 +53,40 @@ def test_files_give_what_the_model_gives_and_name_its_classes(form, model, tmp_p
         expected = model.eval()(images)
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
     assert json.loads(classes) == ["nut", "screw", "ä [m8]"]
+
+
+def test_an_onnx_file_is_computed_by_the_kernels_where_their_library_is_loaded(model, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    if not hasattr(getattr(torch.onnx, "ops", None), "symbolic"):
+        pytest.skip("nodes need torch 2.8")
+    export_model(model, tmp_path / "model.onnx", "onnx", size=64)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.register_custom_ops_library(sw_ops.onnxruntime_library())
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"])
+    blocks = sum(node.domain == "sw_ops" for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    assert blocks == 2 * 4  # a stripe convolution and what follows it
+    images = torch.randn(3, 3, 64, 64)
+    (found,) = session.run(None, {"image": images.numpy()})
+    with torch.no_grad():
+        expected = timm.utils.reparameterize_model(model).eval()(images)
+    assert (torch.from_numpy(found) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", ["shiftwise_pico", "shiftwise_tiny_coordatt"])
+@pytest.mark.parametrize("deployed", [False, True])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+def test_timms_own_exporter_takes_models(name, deployed, tmp_path):
+    """What ``onnx_export.py``, with ``--reparam`` and without, does."""
+    pytest.importorskip("onnxruntime")
+    from timm.utils.onnx import onnx_export
+
+    model = timm.create_model(name, depths=(1, 1, 1, 1), dims=(8, 16, 16, 16), num_classes=3, exportable=True)
+    if deployed:
+        model = timm.utils.reparameterize_model(model)
+    file = str(tmp_path / "model.onnx")
+    onnx_export(model, file, opset=18, input_size=(3, 64, 64), batch_size=2, check_forward=True)
 
 
 def test_the_model_is_left_as_it_is(model, tmp_path):

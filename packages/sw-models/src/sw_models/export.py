@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sw_models.errors import InputError
 from sw_models.files import write_atomically
-from sw_ops import use_backend
+from sw_ops import to_onnx, use_backend
 
 Format = Literal["onnx", "torchscript", "exported"]
 FORMATS: tuple[Format, ...] = ("onnx", "torchscript", "exported")
@@ -125,15 +125,14 @@ def _write_onnx(model: nn.Module, signature: Signature, path: Path, classes: str
     import onnxruntime
 
     if signature.varying:
-        options: dict[str, Any] = {"dynamo": False, "opset_version": 17, "dynamic_axes": signature.varying}
+        options: dict[str, Any] = {"dynamo": False, "opset_version": 18, "dynamic_axes": signature.varying}
     else:
-        options = {"dynamo": True, "external_data": False, "dynamic_shapes": signature.dynamic_shapes, "verbose": False}
+        options = {"dynamo": True, "dynamic_shapes": signature.dynamic_shapes}
     options |= {"input_names": list(signature.inputs), "output_names": list(signature.outputs)}
-    torch.onnx.export(model, tuple(signature.inputs.values()), str(path), **options)
+    written = to_onnx(model, tuple(signature.inputs.values()), **options)
     if classes:
-        described = onnx.load(path)
-        onnx.helper.set_model_props(described, {CLASSES: classes})
-        onnx.save(described, path, format="protobuf")
+        onnx.helper.set_model_props(written, {CLASSES: classes})
+    onnx.save(written, path, format="protobuf")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     values = session.run(None, {name: value.numpy() for name, value in signature.inputs.items()})
     return [torch.from_numpy(np.asarray(value)) for value in values]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from sw_anomaly.preprocessing.graph import ViewGraph
 from sw_anomaly.preprocessing.pose import Crop
 from sw_models.errors import InputError
 from sw_models.files import write_atomically
-from sw_ops import use_backend
+from sw_ops import to_onnx, use_backend
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 THRESHOLDS = ("image_threshold", "pixel_threshold")  # inputs that may be left out
@@ -189,16 +189,13 @@ def _write(decision: Decision, detector: Detector, path: Path) -> None:
     sides = {0: torch.export.Dim("height", min=16, max=16384), 1: torch.export.Dim("width", min=16, max=16384)}
     thresholds = dict(zip(THRESHOLDS, (detector.image_threshold, detector.pixel_threshold), strict=True))
     with torch.no_grad(), use_backend("torch"):  # the file must run where sw-ops is not installed
-        program = torch.onnx.export(
+        model = to_onnx(
             decision,
             (image, *(torch.tensor(value, dtype=torch.float32) for value in thresholds.values())),
             input_names=["image", *thresholds],
             output_names=list(OUTPUTS),
-            dynamo=True,
             dynamic_shapes=(sides, None, None),
-            verbose=False,
         )
-    model = cast(torch.onnx.ONNXProgram, program).model_proto  # None in the old exporter only
     for name, value in thresholds.items():  # an input of an initializer's name may be left out
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, dtype=np.float32), name))
     about = {

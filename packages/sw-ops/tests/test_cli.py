@@ -28,9 +28,10 @@ def test_doctor_says_that_everything_works() -> None:
     assert found["versions"]["torch"] == torch.__version__
 
 
-def test_doctor_notices_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = doctor.stripe_conv2d_fused
-    monkeypatch.setattr(doctor, "stripe_conv2d_fused", lambda *arguments: right(*arguments) * 1.01)
+@pytest.mark.parametrize("operator", ["stripe_conv2d_fused", "depthwise_conv2d"])
+def test_doctor_notices_a_wrong_kernel(operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = getattr(doctor, operator)
+    monkeypatch.setattr(doctor, operator, lambda *arguments: right(*arguments) * 1.01)
     code, output = run("doctor")
     assert code == 1
     assert "WRONG" in output

@@ -12,6 +12,7 @@ import torch
 
 from sw_ops import backend, reference
 from sw_ops.backend import serving_backend
+from sw_ops.depthwise import depthwise_conv2d
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 
 _TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
@@ -124,24 +125,27 @@ def _in_one_line(problem: Exception) -> str:
 def self_test(device: torch.device, dtype: torch.dtype) -> float:
     """Compare outputs and gradients with the float64 reference; return the largest error relative to a maximum."""
     generator = torch.Generator().manual_seed(0)
-    shapes = [(2, 5, 9, 7), (5, 3, 15), (5, 15, 3), (5, 3, 3)]
+    shapes = [(2, 5, 9, 7), (5, 3, 15), (5, 15, 3), (5, 3, 3), (5, 1, 7, 5)]
     exact = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
     rounded = [t.to(device=device, dtype=dtype) for t in exact]
     upstream = torch.randn(exact[0].shape, generator=generator, dtype=torch.float64).to(dtype)
     anchor = 6
 
-    def outputs_and_gradients(tensors: list[torch.Tensor], conv: Any, fused: Any) -> list[torch.Tensor]:
+    def outputs_and_gradients(tensors: list[torch.Tensor], conv: Any, fused: Any, depthwise: Any) -> list[torch.Tensor]:
         tensors = [t.detach().requires_grad_() for t in tensors]
-        x, horizontal, vertical, square = tensors
+        x, horizontal, vertical, square, dense = tensors
         outputs = [*conv(x, horizontal, vertical, square, anchor)]
         outputs.append(fused(x, horizontal, vertical, square[:, 1, 1], anchor))
+        outputs.append(depthwise(x, dense, square[:, 1, 1]))
         gradients = torch.autograd.grad(outputs, tensors, [upstream.to(o) for o in outputs])
         return [t.detach().cpu().double() for t in (*outputs, *gradients)]
 
-    want = outputs_and_gradients(
-        [t.cpu().double() for t in rounded], reference.stripe_conv2d, reference.stripe_conv2d_fused
-    )
-    got = outputs_and_gradients(rounded, stripe_conv2d, stripe_conv2d_fused)
+    def plain_depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return reference.depthwise(x, weight[:, 0], 3, 2) + bias[:, None, None]
+
+    of_reference = (reference.stripe_conv2d, reference.stripe_conv2d_fused, plain_depthwise)
+    want = outputs_and_gradients([t.cpu().double() for t in rounded], *of_reference)
+    got = outputs_and_gradients(rounded, stripe_conv2d, stripe_conv2d_fused, depthwise_conv2d)
     return max(float((g - w).abs().max() / w.abs().max()) for g, w in zip(got, want, strict=True))
 
 

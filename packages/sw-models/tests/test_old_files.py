@@ -45,9 +45,16 @@ def test_weights_of_0_1_0_load_and_say_the_same(name, seen, tmp_path):
         torch.testing.assert_close(model.eval()(seen["image"]), seen[name], rtol=1e-4, atol=1e-4)
 
 
-def test_a_deployed_model_of_0_1_0_loads_and_says_the_same(seen, tmp_path):
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_deployed_model_of_0_1_0_loads_and_says_the_same(checked, seen, tmp_path):
     model = reparameterize_model(timm.create_model("shiftwise_pico", **TINY, **KERNELS))
-    model.load_state_dict(read_state_dict(unpacked("shiftwise_pico_deployed.pth", tmp_path)))
+    state = read_state_dict(unpacked("shiftwise_pico_deployed.pth", tmp_path))
+    before = set(state)
+    if checked:
+        load_fitting(model, state, "checkpoint:")
+    else:
+        model.load_state_dict(state)
+    assert set(state) == before
     with torch.no_grad():
         found = model.eval()(seen["image"])
     torch.testing.assert_close(found, seen["shiftwise_pico"], rtol=1e-4, atol=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,12 +18,17 @@ def load_fitting(model: nn.Module, state: Mapping[str, Tensor], what: str) -> No
 
     Args:
         model: a model.
-        state: its weights by name.
+        state: its weights by name, of this version or an older one.
         what: begins the error, such as "checkpoint: a.pth".
 
     Raises:
         InputError: as :func:`want_fitting`; the model is as it was.
     """
+    state = dict(state)
+    for name, module in model.named_modules():
+        update: Any = getattr(module, "update_old_state", None)
+        if update is not None:
+            update(state, f"{name}." if name else "")
     want_fitting(model, state, what)
     model.load_state_dict(state)
 

@@ -115,11 +115,16 @@ class FusedShiftwiseBlock(ConstantTensors):
         products = (self.expand.weight, self.expand.bias, self.grn_weight, self.project.weight, self.project.bias)
         return pointwise_mlp(x, processed, ghost_scale, ghost_shift, *squeezed, *products, self.grn_eps)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in ("expand", "project"):  # products were bare parameters in 0.1.0
+    @torch.jit.unused
+    def update_old_state(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Give the block's weights of 0.1.0, whose products were bare parameters, their present names."""
+        for name in ("expand", "project"):
             for kind in ("weight", "bias"):
                 if f"{prefix}{name}_{kind}" in state_dict:
                     state_dict[f"{prefix}{name}.{kind}"] = state_dict.pop(f"{prefix}{name}_{kind}")
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        self.update_old_state(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _response(self, h: Tensor, squares: Tensor | None) -> Tensor:
@@ -156,12 +161,18 @@ class FusedShiftwiseStage(ConstantTensors):
             y = self.blocks(x)
         return select_channels(y, self.places)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    @torch.jit.unused
+    def update_old_state(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Make the indices of what ordered channels in 0.1.0: 1x1 convolutions, at the beginning and the end."""
         permutation = state_dict.pop(prefix + "restore.weight", None)
-        if permutation is not None:  # a 1x1 convolution in 0.1.0, as the first stage had one to begin with, too
-            state_dict.pop(prefix + "downsample.weight", None)
+        if permutation is not None:
+            if self.reorders:
+                state_dict.pop(prefix + "downsample.weight", None)
             state_dict[prefix + "places"] = permutation.flatten(1).argmax(1)
             state_dict[prefix + "order"] = permutation.flatten(1).argmax(0)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        self.update_old_state(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _has_plain_products(self) -> bool:

@@ -65,7 +65,7 @@ def test_bench_measures_every_contender_and_compares_files(tmp_path: Path, monke
     assert code == 0, output
     found = json.loads(file.read_text())
     contenders = {row["contender"] for row in found["rows"]}
-    assert {"fused", "dense 13x13", "published algorithm"} <= contenders
+    assert {"fused", "dense 13x13", "dense kernel of the same reach, by FFT", "published algorithm"} <= contenders
     assert found["of_dense"]["dense 13x13"] == pytest.approx(1)
 
     code, output = run("bench", "--compare", str(file), str(file))
@@ -75,6 +75,18 @@ def test_bench_measures_every_contender_and_compares_files(tmp_path: Path, monke
     code, output = run("bench", "--json", str(file))
     assert code == 2
     assert output == f"sw-ops: --json: {file} exists; want the name of a new file\n"
+
+
+def test_bench_of_training_measures_steps_beside_a_step_of_dense(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "TINY_STAGES", (bench.Shape(4, 6, 13),))
+    file = tmp_path / "a.json"
+    code, output = run("bench", "--train", "--batch", "1", "--repeats", "1", "--json", str(file))
+    assert code == 0, output
+    found = json.loads(file.read_text())["of_dense"]
+    assert set(found) == {name + " + backward" for name in ("three maps", "dense 13x13", "depthwise_conv2d 13x13")}
+    assert found["dense 13x13 + backward"] == pytest.approx(1)
 
 
 def test_multiply_adds_counts_taps_inside_the_map() -> None:

@@ -43,6 +43,7 @@ def bench(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; PyTorch's choice by default.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Turns of every contender; the median counts.")] = 9,
     published: Annotated[bool, typer.Option(help="Measure the published algorithm too (slow).")] = True,
+    train: Annotated[bool, typer.Option(help="Measure forward and backward together, and nothing else.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this new file.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Compare two such files, OLD NEW, instead of measuring.")
@@ -73,7 +74,7 @@ def bench(
         progress.refresh()
         try:
             for measured in benchmark.measure(
-                shapes, batch=batch, device=on, dtype=of, repeats=repeats, published=published
+                shapes, batch=batch, device=on, dtype=of, repeats=repeats, published=published, train=train
             ):
                 rows += measured
                 progress.update(bar, advance=1, refresh=True)

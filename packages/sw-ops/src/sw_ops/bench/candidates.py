@@ -15,6 +15,7 @@ from torch import Tensor
 from sw_ops import reference
 from sw_ops.assembly import Stripes, assemble_stripes
 from sw_ops.backend import _C
+from sw_ops.bench import fft
 from sw_ops.bench.timing import Run, take_turns
 from sw_ops.depthwise import depthwise_conv2d
 from sw_ops.shift_add import shift_add
@@ -22,19 +23,22 @@ from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 from sw_ops.table import ShiftTable, slot_count
 
 DENSE_KERNEL = 13  # the kernel of UniRepLKNet (arXiv 2311.15599), the rival in speed
-FUSED, EXACT, THREE_MAPS, TRAINING = "fused", "fused, exact", "three maps", "three maps + backward"
+_BACKWARD = " + backward"
+FUSED, EXACT, THREE_MAPS = "fused", "fused, exact", "three maps"
+TRAINING = THREE_MAPS + _BACKWARD
 BY_TORCH = "fused, by PyTorch"
 DENSE, COPY, PUBLISHED = f"dense {DENSE_KERNEL}x{DENSE_KERNEL}", "copy of the input", "published algorithm"
 # Depthwise convolutions with dense kernels: by whom, how large, and whether with the gradients to map and kernels.
 _DENSE = {
     DENSE: ("PyTorch", DENSE_KERNEL, False),
     f"depthwise_conv2d {DENSE_KERNEL}x{DENSE_KERNEL}": ("sw_ops", DENSE_KERNEL, False),
-    f"{DENSE} + backward": ("PyTorch", DENSE_KERNEL, True),
-    f"depthwise_conv2d {DENSE_KERNEL}x{DENSE_KERNEL} + backward": ("sw_ops", DENSE_KERNEL, True),
+    DENSE + _BACKWARD: ("PyTorch", DENSE_KERNEL, True),
+    f"depthwise_conv2d {DENSE_KERNEL}x{DENSE_KERNEL}{_BACKWARD}": ("sw_ops", DENSE_KERNEL, True),
     "dense 7x7": ("PyTorch", 7, False),
     "depthwise_conv2d 7x7": ("sw_ops", 7, False),
 }
-_CONTENDERS = (FUSED, EXACT, THREE_MAPS, TRAINING, BY_TORCH, *_DENSE, COPY)
+BY_FFT = "dense kernel of the same reach, by FFT"
+_CONTENDERS = (FUSED, EXACT, THREE_MAPS, TRAINING, BY_TORCH, BY_FFT, *_DENSE, COPY)
 _PEAK = ("peak", "")
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -65,7 +69,7 @@ class Row:
         gmacs: multiply-adds inside the map per second, in units of 1e9; only where the contender's are the operator's.
         of_peak: ``gmacs`` as a share of what the CPU can do with multiply-adds alone, measured in the same turns; more
             than 1 is possible, for Winograd's algorithm makes do with half of them.
-        of_dense: time in units of the dense 13x13 convolution in its faster layout.
+        of_dense: time in units of the dense 13x13 convolution in its faster layout, of its training step when training.
     """
 
     shape: str
@@ -85,15 +89,18 @@ def measure(
     dtype: torch.dtype = torch.float32,
     repeats: int = 9,
     published: bool = True,
+    train: bool = False,
 ) -> Iterator[list[Row]]:
     """Measure every contender on every shape, in turns; yields the rows of each shape as soon as they are known.
 
-    On the CPU each contender has a process of its own.
+    On the CPU each contender has a process of its own. With ``train``, those are measured that compute gradients, too.
     """
-    contenders = [(name, layout) for layout in LAYOUTS for name in _CONTENDERS]
-    if device.type != "cpu":  # whose kernels are exact anyway
-        contenders = [(name, layout) for name, layout in contenders if name != EXACT]
-    if published:
+    left_out = set() if device.type == "cpu" else {EXACT}  # GPUs' kernels are exact anyway
+    if dtype != torch.float32:
+        left_out.add(BY_FFT)
+    names = [name for name in _CONTENDERS if name not in left_out and (not train or name.endswith(_BACKWARD))]
+    contenders = [(name, layout) for layout in LAYOUTS for name in names]
+    if published and not train:
         contenders.append((PUBLISHED, "contiguous"))
     on_cpu = device.type == "cpu"
     for shape in shapes:
@@ -105,7 +112,7 @@ def measure(
             pass
         seconds = {key: median(each) for key, each in taken.items()}
         peak = _multiply_adds() / seconds.pop(_PEAK) if peak_known else None
-        dense = min(s for (name, _), s in seconds.items() if name == DENSE)
+        dense = min(s for (name, _), s in seconds.items() if name == (DENSE + _BACKWARD if train else DENSE))
         macs = multiply_adds(shape) * batch
         yield [
             Row(
@@ -142,12 +149,12 @@ def multiply_adds(shape: Shape) -> int:
 
 
 def summary(rows: list[Row]) -> dict[str, float]:
-    """Sum each contender over the shapes, in its faster layout for each, in units of the dense 13x13 forward."""
+    """Sum each contender over the shapes, in its faster layout for each, in units of the dense 13x13 convolution."""
     best: dict[str, dict[str, float]] = {}
     for row in rows:
         shapes = best.setdefault(row.contender, {})
         shapes[row.shape] = min(row.milliseconds, shapes.get(row.shape, float("inf")))
-    dense = sum(best[DENSE].values())
+    dense = sum(best[DENSE if DENSE in best else DENSE + _BACKWARD].values())
     return {contender: sum(shapes.values()) / dense for contender, shapes in best.items()}
 
 
@@ -177,6 +184,9 @@ def _make(contender: str, layout: str, shape: Shape, batch: int, device: torch.d
         return x.clone
     if contender in _DENSE:
         return _make_dense(contender, x, random)
+    if contender == BY_FFT:
+        spectrum = fft.spectrum_of(random(c, 1, shape.kernel_size, shape.kernel_size), shape.size)
+        return torch.no_grad()(lambda: fft.convolve(x, spectrum, shape.kernel_size))
 
     table = ShiftTable.shuffled(c, shape.kernel_size, k, n_rep=4)
     small = random(c * table.slots, 1, k, k)

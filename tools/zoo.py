@@ -132,9 +132,8 @@ def take(package: str, path: Path, sender: Connection) -> None:
 def without_weights(part: Any) -> None:
     """Take away what would download weights."""
     if isinstance(part, dict):
-        for name, nothing in (("teacher_ckpt", None), ("pretrained", False)):
-            if name in part:
-                part[name] = nothing
+        for name in {"teacher_ckpt", "pretrained"} & part.keys():
+            part[name] = None
         if isinstance(part.get("init_cfg"), dict) and part["init_cfg"].get("type") == "Pretrained":
             part["init_cfg"] = None
         for value in part.values():

@@ -133,7 +133,7 @@ def without_weights(part: Any) -> None:
     """Take away what would download weights."""
     if isinstance(part, dict):
         for name in {"teacher_ckpt", "pretrained"} & part.keys():
-            part[name] = None
+            part[name] = False if part[name] is True else None  # timm's networks want to be told
         if isinstance(part.get("init_cfg"), dict) and part["init_cfg"].get("type") == "Pretrained":
             part["init_cfg"] = None
         for value in part.values():

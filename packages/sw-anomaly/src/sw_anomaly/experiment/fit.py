@@ -18,7 +18,7 @@ from sw_anomaly.detector import Detector, DetectorInfo, load_detector
 from sw_anomaly.methods.base import Method
 from sw_anomaly.methods.calibration import Case, GoodViews, Thresholds, combine
 from sw_anomaly.methods.patch_bank import PatchBank
-from sw_anomaly.methods.patchcore import PatchCore, create_backbone
+from sw_anomaly.methods.patchcore import PACKAGED, PatchCore, create_backbone, default_backbone
 from sw_anomaly.methods.unet.batches import TILES, Views, make_validation
 from sw_anomaly.methods.unet.method import UNetMethod
 from sw_anomaly.methods.unet.training import NETWORK, STATE, train_network
@@ -55,15 +55,17 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
     shown = Shown(split, view, intensity, config.seed, progress)
     seen = tuple(picture_digest(image) for image in (*split.train, *split.validation))
 
+    networks = {"unet": config.model, "patchcore": config.backbone or default_backbone()}
     name = config.method
-    if name == "auto":  # the bank compares places, which parts in one pose have in common
-        name = "unet+bank" if view.crop else "unet"
+    if name == "auto":  # the bank compares places, which parts in one pose have in common; random features help less
+        known = networks["patchcore"] == PACKAGED
+        name = "unet+bank" if view.crop else "unet+patchcore" if known else "unet"
 
     def describe(name: str, thresholds: Thresholds | None = None) -> DetectorInfo:
         return DetectorInfo(
             category=config.category,
             method=name,
-            model=config.model,
+            model="+".join(networks[part] for part in name.split("+") if part in networks) or "none",
             protocol=protocol,
             seed=config.seed,
             training_images=config.training_images,
@@ -88,11 +90,12 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
         parts["unet"] = load_detector(folder / NETWORK).method
     if "bank" in name:
         parts["bank"] = PatchBank.fit(shown.remembered, config.image_size, config.seed, progress)
-    if name == "patchcore":
+    if "patchcore" in name:
         weights = Path(config.weights) if config.weights else None
-        backbone = create_backbone(config.model, weights, config.seed)
-        parts[name] = PatchCore.fit(backbone, shown.remembered, config.image_size, config.seed, progress, shown.numbers)
-        parts[name].tiles = tiles
+        backbone = create_backbone(networks["patchcore"], weights, config.seed)
+        given = (backbone, shown.remembered, config.image_size, config.seed, progress, shown.numbers)
+        parts["patchcore"] = PatchCore.fit(*given)
+        parts["patchcore"].tiles = tiles
     method, thresholds = combine(parts, shown.good, shown.held_out, shown.defects("unet" in name), progress)
     detector = Detector(method, describe(name, thresholds))
     (detector if config.false_alarms is None else detector.keeping(config.false_alarms)).save(folder / CHECKPOINT)

@@ -216,7 +216,8 @@ def _check_is_as_asked(checkpoint: Path, info: DetectorInfo, request: Request) -
     has = {
         "category": info.category,
         "method": info.method,
-        "model": info.model,
+        "model": info.networks.get("unet", "none"),
+        "backbone": info.networks.get("patchcore", "none"),
         "protocol": protocol.name,
         "defects": protocol.defects,
         "known_type": protocol.known_type,

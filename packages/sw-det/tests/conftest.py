@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as rle
 from typer.testing import CliRunner
 
 import sw_det
@@ -136,6 +137,12 @@ def annotations(**changes: Any) -> dict[str, Any]:
         "categories": [{"id": 3, "name": "screw"}, {"id": 8, "name": "nut"}],
     }
     return {**content, **changes}
+
+
+def run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """Return what pycocotools makes of a mask ``[height, width]``, in a form that JSON can hold."""
+    encoded = rle.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
 
 
 def write_coco(folder: Path, train: Any = None, val: Any = None) -> Path:

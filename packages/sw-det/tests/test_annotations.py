@@ -19,10 +19,10 @@ from sw_det.check import check
 from sw_det.coco import BoxAndMaskMetric, QuietCocoDataset
 from sw_det.dataset import config_for, look_at_folder
 from sw_det.folders import find_split
-from sw_det.masks import mask_problem, run_lengths
+from sw_det.masks import mask_problem
 from sw_models.errors import InputError
 
-from conftest import annotations, load, write_coco
+from conftest import annotations, load, run_lengths, write_coco
 
 Run = Callable[..., tuple[int, Any, str]]
 

@@ -13,7 +13,7 @@ import torch
 from pycocotools import mask as rle
 
 from sw_det.annotations import read_annotations
-from sw_det.masks import mask_area, mask_problem, run_lengths
+from sw_det.masks import mask_area, mask_problem
 from sw_det.predict import predict
 from sw_det.task import TASK
 from sw_models.errors import InputError
@@ -21,7 +21,7 @@ from sw_models.images import image_facts
 from sw_sparse.openmmlab.checkpoint import load_model, newest_checkpoint
 from sw_sparse.openmmlab.config import load_config
 
-from conftest import SMALL, annotations, write_coco
+from conftest import SMALL, annotations, run_lengths, write_coco
 
 ODD: tuple[Any, ...] = (
     None,

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from sw_det.detector import Detections
-from sw_det.masks import Region, run_lengths
+from sw_det.masks import Region
+
+from conftest import run_lengths
 
 
 def ellipse(seed: int, height: int, width: int) -> np.ndarray:

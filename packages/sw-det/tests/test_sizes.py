@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from sw_det.dataset import adapt_to_data
 from sw_det.sizes import suited_size
 from sw_det.task import TASK
 from sw_sparse.openmmlab.config import load_config
 from sw_sparse.openmmlab.schedule import shorter_side, use_size
 
-from conftest import write_coco
+from conftest import annotations, write_coco
 
 
-def folder_with(tmp_path: Path, side: int, objects: list[int], crowd: int = 0) -> Path:
-    """Write a data folder that says of its first image that it is ``side`` pixels high and wide, and holds squares."""
-    data = write_coco(tmp_path / "coco")
-    file = data / "annotations/instances_train.json"
-    content = json.loads(file.read_text())
-    for image in content["images"]:
-        image.update(width=side, height=side)
-    image, category = content["images"][0]["id"], content["categories"][0]["id"]
-    content["annotations"] = [
-        {"id": number, "image_id": image, "category_id": category, "bbox": [0, 0, size, size], "iscrowd": int(not size)}
-        for number, size in enumerate([*objects, *[0] * crowd], 1)
+def content(width: int, height: int, objects: list[int], crowd: int = 0) -> dict[str, Any]:
+    """Return a COCO file's content: an image with square objects of these sides, and a crowd of tiny ones."""
+    boxes = [(size, 0) for size in objects] + [(1, 1)] * crowd
+    entries = [
+        {"id": number, "image_id": 7, "category_id": 3 + number % 2 * 5, "bbox": [0, 0, size, size], "iscrowd": crowded}
+        for number, (size, crowded) in enumerate(boxes, 1)
     ]
-    file.write_text(json.dumps(content))
-    return file
+    image = {"id": 7, "file_name": "a.png", "width": width, "height": height}
+    return annotations(images=[image], annotations=entries)
 
 
 @pytest.mark.parametrize(
@@ -43,19 +41,33 @@ def folder_with(tmp_path: Path, side: int, objects: list[int], crowd: int = 0) -
         (1000, [], None),
     ],
 )
-def test_three_quarters_of_the_objects_are_large_enough(
-    tmp_path: Path, side: int, objects: list[int], wanted: int | None
-) -> None:
+def test_three_quarters_of_the_objects_are_large_enough(side: int, objects: list[int], wanted: int | None) -> None:
+    assert suited_size(content(2 * side, side, objects, crowd=len(objects)), 16, own=320) == wanted
+
+
+def folder_with(tmp_path: Path, *left_out: list[int]) -> Path:
+    """Write a data folder with an image of 640x480, small objects, and boxes that cannot be used."""
+    small = content(640, 480, [12] * 8)
+    small["annotations"] += [{**small["annotations"][0], "id": 100 + i, "bbox": box} for i, box in enumerate(left_out)]
+    data = write_coco(tmp_path / "coco", small, content(640, 480, [12] * 8))
+    for split in ("train", "val"):
+        Image.fromarray(np.zeros((480, 640, 3), dtype=np.uint8)).save(data / split / "a.png")
+    return data
+
+
+def test_a_configuration_says_what_suits_its_data_and_is_content_with_it(tmp_path: Path) -> None:
     cfg = load_config(TASK, "rtmdet_nano")
-    cfg.train_dataloader.dataset.ann_file = str(folder_with(tmp_path, side, objects, crowd=len(objects)))
-    assert suited_size(cfg) == wanted
-    if wanted:
-        use_size(cfg, wanted)
-        assert shorter_side(cfg) == wanted
-        assert suited_size(cfg) is None
+    data = folder_with(tmp_path, *[[900, 4, 200, 200]] * 8, [4, 4, 0, 8])
+    report = adapt_to_data(cfg, data)
+    assert cfg.suited_size == 480
+    assert "train: many objects have less than 16 pixels in images of 320; 480 suit them" in report.notes
+    use_size(cfg, 480)
+    assert shorter_side(cfg) == 480
+    adapt_to_data(cfg, data)
+    assert cfg.suited_size is None
 
 
 def test_published_recipes_keep_their_sizes(tmp_path: Path) -> None:
     cfg = load_config(TASK, "cascade_rcnn_tiny")
-    cfg.train_dataloader.dataset.ann_file = str(folder_with(tmp_path, 2000, [8] * 100))
-    assert suited_size(cfg) is None
+    adapt_to_data(cfg, folder_with(tmp_path))
+    assert "suited_size" not in cfg

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sw_det.annotations import Annotations, left_out_sentences, read_annotations, without_masks
 from sw_det.folders import Split, find_split, image_folder
 from sw_det.formats import prepare
+from sw_det.sizes import suited_size
 from sw_models.errors import InputError
 from sw_models.images import MAX_PIXELS, ImageFacts, look_at_images, some
 from sw_sparse.openmmlab.data_report import DataReport, progress_bar, say, turned, undecodable
@@ -117,6 +118,8 @@ def adapt_to_data(cfg: Config, data: Path) -> DataReport:
     Raises:
         InputError: the folder is no COCO folder, or its annotations or images would not do.
     """
+    from sw_sparse.openmmlab.schedule import shorter_side  # MMEngine takes its time; `check` does without
+
     options = cfg.get("data_options") or {}
     folder = look_at_folder(data, options)
     folder.report.want_good()
@@ -130,6 +133,11 @@ def adapt_to_data(cfg: Config, data: Path) -> DataReport:
         raise InputError(
             f"--data: {data} has {without_masks(lacking)}; want a configuration without masks, such as {BOXES_CONFIG}"
         )
+    if "least_object" in cfg and (own := shorter_side(cfg)):
+        cfg.suited_size = suited_size(folder.annotations["train"].content, cfg.least_object, own)
+        if cfg.suited_size:
+            small = f"many objects have less than {cfg.least_object} pixels in images of {own}"
+            folder.report.notes.append(f"train: {small}; {cfg.suited_size} suit them")
     classes = folder.annotations["train"].classes
     smallest = min(min(i["width"], i["height"]) for i in folder.annotations["train"].content["images"])
     for loader, name in _LOADERS.items():

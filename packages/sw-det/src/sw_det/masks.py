@@ -62,7 +62,8 @@ class Region:
         counts = np.diff([0, *edges, height * width]).tolist()
         if not counts[-1]:
             counts.pop()  # the last pixel of the image is inside
-        return _as_text(rle.frPyObjects({"size": [height, width], "counts": counts}, height, width))
+        encoded = rle.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+        return {"size": encoded["size"], "counts": encoded["counts"].decode()}
 
 
 def _spread(start: int, count: int, scale: float) -> tuple[int, NDArray[np.intp]]:
@@ -70,15 +71,6 @@ def _spread(start: int, count: int, scale: float) -> tuple[int, NDArray[np.intp]
     first, end = (math.ceil(place / scale - 1e-6) for place in (start, start + count))
     places = np.floor(np.arange(first, end) * scale + 1e-6).astype(np.intp) - start
     return first, places.clip(0, count - 1)
-
-
-def run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """Return a mask ``[height, width]``, in which not 0 is inside, as ``size`` and ``counts`` that JSON can hold."""
-    return _as_text(rle.encode(np.asfortranarray(mask != 0, dtype=np.uint8)))
-
-
-def _as_text(encoded: dict[str, Any]) -> dict[str, Any]:
-    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
 
 
 def mask_problem(segmentation: Any, height: int, width: int) -> str:

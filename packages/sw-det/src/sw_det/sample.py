@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from sw_det.masks import run_lengths
+from sw_det.masks import Region
 from sw_sparse.openmmlab import sample_shapes as shapes
 
 SPLITS = {"train": 320, "val": 64}  # images in each
@@ -40,6 +40,7 @@ def _write_split(folder: Path, split: str, count: int, seed: int) -> None:
 
 
 def _annotation(instance: shapes.Instance, image: int, number: int) -> dict[str, Any]:
+    pixels = Region.of(instance.mask).run_lengths(SIZE, SIZE) if instance.crowd else [list(instance.polygon)]
     return {
         "id": number,
         "image_id": image,
@@ -47,5 +48,5 @@ def _annotation(instance: shapes.Instance, image: int, number: int) -> dict[str,
         "bbox": list(instance.box),
         "area": int(instance.mask.sum()),
         "iscrowd": int(instance.crowd),
-        "segmentation": run_lengths(instance.mask) if instance.crowd else [list(instance.polygon)],
+        "segmentation": pixels,
     }

@@ -17,7 +17,6 @@ TASK = Task(
     prepare=late("sw_det.formats:prepare"),
     convert_data=late("sw_det.formats:convert_data"),
     use_split=late("sw_det.dataset:use_split"),
-    suited_size=late("sw_det.sizes:suited_size"),
     report=late("sw_det.report:sections"),
     options=frozenset({"masks", "threshold", "columns", "split"}),
     check=late("sw_det.check:check"),

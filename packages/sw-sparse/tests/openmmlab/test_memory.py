@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -85,16 +86,23 @@ def test_a_run_keeps_the_batch_that_it_found(task, tmp_path, monkeypatch):
     assert (again.exit_code, json.loads(again.stdout)) == (0, json.loads(done.stdout))
 
 
-def test_a_batch_is_found_at_the_size_that_is_trained_with(task, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("stated", "size"), [((), 96), (("--size", "64"), 64)])
+def test_a_batch_is_found_at_the_size_that_is_trained_with(stated, size, task, tmp_path, monkeypatch):
+    """That is the stated one, or the one that suits the data."""
     (tmp_path / "photographs").mkdir()
     sizes = []
 
-    def note_size(cfg, stated):
+    def adapt(cfg, folder):
+        cfg.suited_size = 96
+        return task.adapt_to_data(cfg, folder)
+
+    def note_size(cfg, batch):
         sizes.append(cfg.get("side"))
         return 2
 
     monkeypatch.setattr(schedule, "use_size", lambda cfg, size: cfg.update(side=size))
     monkeypatch.setattr(schedule, "batch_size", note_size)
-    command = ["train", "--data", "photographs", "--batch", "auto", "--size", "64", "--epochs", "1", "--out", "run"]
-    assert CliRunner().invoke(build_app(task), command).exit_code == 0
-    assert sizes == [64]
+    command = ["train", "--data", "photographs", "--batch", "auto", *stated, "--epochs", "1", "--out", "run"]
+    assert CliRunner().invoke(build_app(replace(task, adapt_to_data=adapt)), command).exit_code == 0
+    assert sizes == [size]
+    assert "suited_size" not in read_data(find_run_config(tmp_path / "run"))

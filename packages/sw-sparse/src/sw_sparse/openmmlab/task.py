@@ -30,8 +30,8 @@ class Task:
         default_config: the configuration that is taken for somebody's own data.
         sample: draws the synthetic sample data set into a folder that does not exist yet.
         adapt_to_data: ``(config, folder)``: lets all data loaders and evaluators of the configuration read the folder
-            and gives its heads the folder's classes; returns what was found. Raises ``InputError`` for what is not as
-            wanted.
+            and gives its heads the folder's classes; returns what was found. It may set ``suited_size``, with which is
+            trained where no ``--size`` is stated. Raises ``InputError`` for what is not as wanted.
         config_for: ``(folder, options)``: the name of the configuration for somebody's own data, by what is in it. The
             options are the configuration's ``data_options``, here and below.
         check: ``(folder, options)``: looks at all of a data folder and returns a ``DataReport``, and a function that
@@ -50,8 +50,6 @@ class Task:
         convert_data: ``(folder, out, options, copy)``: writes a data folder in the program's own form, and returns what
             is in it.
         use_split: ``(config, name)``: lets tests read another split of the data.
-        suited_size: ``(config)``: the size of images that a configuration of somebody's data should train with, where
-            none is stated; None for the configuration's own.
         report: ``(model, config)``: the sections of the page on a run, see ``report.py``.
         options: names of options that not every task's commands have.
     """
@@ -73,7 +71,6 @@ class Task:
     prepare: Callable[[Path, Path | None, Mapping[str, Any]], Path] = lambda folder, into, options: folder
     convert_data: Callable[[Path, Path, Mapping[str, Any], bool], dict[str, Any]] | None = None
     use_split: Callable[[Config, str], None] | None = None
-    suited_size: Callable[[Config], int | None] = lambda config: None
     report: Callable[[nn.Module, Config], list[Any]] | None = None
     options: frozenset[str] = frozenset()
 

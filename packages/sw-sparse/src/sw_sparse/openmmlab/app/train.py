@@ -67,9 +67,8 @@ def add_to(app: typer.Typer, task: Task) -> None:
         from sw_sparse.openmmlab.run_config import find_run_config, read_data
         from sw_sparse.openmmlab.runner import train as run_training
 
-        if size is None and data:
-            size = task.suited_size(cfg)
-        if size is not None:
+        suited = cfg.pop("suited_size", None)
+        if size := size or suited:
             schedule.use_size(cfg, size)
         if batch == "auto" and (earlier := find_run_config(folder)):
             batch = str(read_data(earlier)["train_dataloader"]["batch_size"])  # for memory may have been freer then

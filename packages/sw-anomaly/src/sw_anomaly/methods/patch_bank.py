@@ -43,9 +43,12 @@ class PatchBank(MemoryMethod):
         super().__init__()
         self.image_size = image_size
         self.filters, self.patches = nn.Buffer(filters), nn.Buffer(patches)
-        good = patches.permute(2, 1, 0, 3).float().contiguous()  # [W, H, N, K]: neighbours lie side by side
-        self.good = nn.Buffer(good, persistent=False)
-        self.squares = nn.Buffer(good.square().sum(3), persistent=False)
+        along, tile = ALONG // STRIDE, TILE - 1
+        good = patches.permute(2, 1, 0, 3).float()  # [W, H, N, K]: neighbours lie side by side
+        good = F.pad(good, (0, 0, 0, 0, along, along + tile))
+        squares = good.square().sum(3)
+        squares[:, :along] = squares[:, along + patches.shape[1] :] = torch.inf  # nothing is near what is not there
+        self.good, self.squares = nn.Buffer(good, persistent=False), nn.Buffer(squares, persistent=False)
         self.origins = nn.Buffer(torch.empty(0) if origins is None else origins, persistent=False)
 
     @classmethod
@@ -77,17 +80,18 @@ class PatchBank(MemoryMethod):
         """Measure how far each place of a view, float32 [1, 3, h, w], is from the nearest good patch: [1, 1, h, w]."""
         seen = _components(view, self.filters)
         good, squares = self.good, self.squares  # looked up once: a module's attributes are slow
-        along, across = ALONG // STRIDE, ACROSS // STRIDE
-        columns = range(COMPARED // 2, seen.shape[1], COMPARED)
-        distances = seen.new_empty(seen.shape[0], len(columns))
-        for place, column in enumerate(columns):
-            beside = slice(max(column - across, 0), column + across + 1)
-            for top in range(0, seen.shape[0], TILE):
-                points = seen[top : top + TILE, column]
-                near = (beside, slice(max(top - along, 0), top + TILE + along))
-                products = points @ good[near].flatten(0, 2).T
-                squared = (squares[near].flatten() - 2 * products).amin(1) + points.square().sum(1)
-                distances[top : top + TILE, place] = squared.clamp(min=0).sqrt()
+        along, across, first = ALONG // STRIDE, ACROSS // STRIDE, COMPARED // 2
+        points = F.pad(seen[:, first::COMPARED], (0, 0, 0, 0, 0, -len(seen) % TILE)).unflatten(0, (-1, TILE))
+        points = points.transpose(1, 2)  # [tiles, compared, TILE, K]
+        lowest = points.new_full(points.shape[:3], torch.inf)
+        for column in range(len(good)):  # with each: the compared columns beside it, all tiles at once
+            beside = slice(max(-(-(column - across - first) // COMPARED), 0), (column + across - first) // COMPARED + 1)
+            near = good[column].unfold(0, TILE + 2 * along, TILE)[: len(points)].permute(0, 3, 1, 2).flatten(1, 2)
+            offsets = squares[column].unfold(0, TILE + 2 * along, TILE)[: len(points)].mT.flatten(1)[:, None]
+            found = torch.baddbmm(offsets, points[:, beside].flatten(1, 2), near.mT, alpha=-2).amin(2)
+            lowest[:, beside] = torch.minimum(lowest[:, beside], found.view_as(lowest[:, beside]))
+        distances = (lowest + points.square().sum(3)).clamp(min=0).sqrt()
+        distances = distances.transpose(1, 2).flatten(0, 1)[: len(seen)]
         return F.interpolate(distances[None, None], view.shape[2:], mode="bilinear", align_corners=False)
 
     def describe(self, view: Tensor) -> Tensor:

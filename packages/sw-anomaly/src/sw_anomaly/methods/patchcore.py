@@ -16,11 +16,11 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 import sw_models  # noqa: F401 (registers its backbones with timm)
 from sw_anomaly.methods.base import MemoryMethod, Method, default_device
+from sw_anomaly.methods.folding import folded
 from sw_anomaly.progress import Progress, silent
 from sw_anomaly.randomness import Purpose, generator
 from sw_models.checkpoints.load import read_tensors
@@ -29,6 +29,7 @@ from sw_models.errors import InputError
 STRIDES = (8, 16)  # pixels, of the feature maps in use
 CORE_SET = 5_000  # features in memory
 CANDIDATES = 50_000  # features that the core set is chosen from
+COMPARED = 256  # places at once, so that their distances from the core set stay in the cache
 PROJECTED = 64  # dimensions in which it is chosen
 PACKAGED = "efficientnet_lite0"  # the backbone whose weights are a package
 FEATURES = "features"  # the tensor in a checkpoint that is no weight
@@ -99,7 +100,8 @@ class PatchCore(MemoryMethod):
         """Measure how far the places of a view, float32 [1, 3, h, w], are from the nearest good one: [1, 1, h, w]."""
         maps = self.extractor(view)
         found = maps[0].flatten(1).T - self.center
-        squared = found.square().sum(1) + torch.addmm(self.squares, found, self.centered.T, alpha=-2).amin(1)
+        nearest = [torch.addmm(self.squares, some, self.centered.T, alpha=-2).amin(1) for some in found.split(COMPARED)]
+        squared = found.square().sum(1) + torch.cat(nearest)
         distances = squared.clamp(min=0).sqrt().view(1, 1, *maps.shape[2:])
         return F.interpolate(distances, view.shape[2:], mode="bilinear", align_corners=False)
 
@@ -151,7 +153,7 @@ class FeatureExtractor(nn.Module):
     def __init__(self, backbone: nn.Module, padding_counts: bool = True) -> None:
         super().__init__()
         self.padding_counts = padding_counts
-        self.backbone = reparameterize_model(backbone).eval().to(memory_format=torch.channels_last)
+        self.backbone = folded(backbone)
         if isinstance(blocks := getattr(self.backbone, "blocks", None), nn.Sequential):
             last = cast(Any, backbone).feature_info.module_name()[-1]  # blocks.4
             del blocks[int(last.removeprefix("blocks.")) + 1 :]

@@ -11,10 +11,10 @@ from typing import cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from sw_anomaly.methods.base import HeatMethod, Method, default_device
+from sw_anomaly.methods.folding import folded
 from sw_anomaly.methods.unet.networks import UNet, create_model
 from sw_models.errors import InputError
 
@@ -31,7 +31,7 @@ class UNetMethod(HeatMethod):
         self.image_size = image_size
         self.saturating = saturating
         self.model = model.eval()
-        self.folded = reparameterize_model(model).to(memory_format=torch.channels_last)  # what runs
+        self.folded = folded(model)  # what runs
         device = next(model.parameters()).device
         self.reference = nn.Buffer(torch.from_numpy(reference).to(device))
 

@@ -55,9 +55,11 @@ def evaluate(
 
     Several categories (--category all) or seeds are evaluated in parallel processes.
     """
+    from sw_anomaly.allocator import keep_freed_memory
     from sw_anomaly.data.layouts import list_categories
     from sw_anomaly.experiment.run import Request, run_one
 
+    keep_freed_memory()
     with progress_bars() as progress:
         data = find_data(category, data, out, progress)
     categories = list_categories(data) if category == "all" else [category]

@@ -27,11 +27,13 @@ def predict(
 
     Goes on past files that cannot be read, lists them at the end and exits with 3.
     """
+    from sw_anomaly.allocator import keep_freed_memory
     from sw_anomaly.detector import load_detector
     from sw_anomaly.experiment.folders import new_run
     from sw_anomaly.experiment.predict import predict as run_predict
     from sw_models.sources import find_sources
 
+    keep_freed_memory()
     sources = find_sources(images, leave_out=out)
     detector = load_detector(checkpoint)
     if false_alarms is not None:

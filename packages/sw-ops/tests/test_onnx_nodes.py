@@ -192,3 +192,9 @@ def test_without_compiled_code_there_is_no_library(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("sw_ops.onnx_nodes._C", None)
     with pytest.raises(RuntimeError, match="onnxruntime_library: this installation has no compiled code"):
         sw_ops.onnxruntime_library()
+
+
+def test_an_onnxruntime_that_would_ignore_the_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sw_ops.onnx_nodes.version", {"onnxruntime": "1.17.3"}.__getitem__)
+    with pytest.raises(RuntimeError, match=r"onnxruntime_library: got onnxruntime 1\.17\.3, want 1\.18 or later"):
+        sw_ops.onnxruntime_library()

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from sw_ops import backend, reference
+from sw_ops import backend, mlp, reference
 from sw_ops.backend import serving_backend
 from sw_ops.depthwise import depthwise_conv2d
+from sw_ops.mlp import pointwise_mlp
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 
 _TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
@@ -146,6 +147,13 @@ def self_test(device: torch.device, dtype: torch.dtype) -> float:
     of_reference = (reference.stripe_conv2d, reference.stripe_conv2d_fused, plain_depthwise)
     want = outputs_and_gradients([t.cpu().double() for t in rounded], *of_reference)
     got = outputs_and_gradients(rounded, stripe_conv2d, stripe_conv2d_fused, depthwise_conv2d)
+    # x, processed, ghost scale and shift, squeeze, excite, expand, response, project
+    shapes = [(2, 6, 9, 7), (2, 4, 9, 7), 2, 2, (3, 6), 3, (6, 3), 6, (24, 6), 24, 24, (6, 24), 6]
+    exact = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    rounded = [t.to(device=device, dtype=dtype) for t in exact]
+    with torch.no_grad():
+        want.append(mlp._by_pytorch(*(t.cpu().double() for t in rounded), 1e-6))
+        got.append(pointwise_mlp(*rounded).cpu().double())
     return max(float((g - w).abs().max() / w.abs().max()) for g, w in zip(got, want, strict=True))
 
 

@@ -7,7 +7,8 @@ operators, as functions: where the library is not loaded, onnxruntime puts these
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,8 @@ def onnxruntime_library() -> str:
     It serves the nodes in files of :func:`to_onnx`, and so in those of ``sw-models export`` and ``sw-anomaly export``.
 
     Raises:
-        RuntimeError: this installation has none.
+        RuntimeError: this installation has none, or the onnxruntime beside it is older, and would load it without
+            taking in what is in it.
 
     Example:
         >>> options = onnxruntime.SessionOptions()  # doctest: +SKIP
@@ -41,6 +43,10 @@ def onnxruntime_library() -> str:
     path = None if _C is None else Path(_C.__file__).with_name("sw_ops_onnxruntime.so")
     if path is None or not path.exists():
         raise RuntimeError("onnxruntime_library: this installation has no compiled code; see 'sw-ops doctor'")
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with suppress(PackageNotFoundError):
+            if tuple(int(part) for part in version(name).split(".")[:2]) < (1, 18):
+                raise RuntimeError(f"onnxruntime_library: got {name} {version(name)}, want 1.18 or later")
     return str(path)
 
 

@@ -130,6 +130,7 @@ test-release: .venv ## take all six through every step of a release: alone in an
 soak: .venv ## train each task for 2,000 steps and record its memory in runs/soak: it must not grow
 	rm -rf runs/soak
 	.venv/bin/python tools/soak.py runs/soak
+	cp runs/soak/soak.png docs/figures/
 
 docs: $(UV) ## the documentation site, in build/site: built without a warning, links checked
 	NO_MKDOCS_2_WARNING=1 $(UV) run --quiet --no-project --isolated --with-requirements docs/requirements.txt mkdocs build

@@ -93,7 +93,7 @@ def test_an_onnx_file_finds_what_mmdetection_finds(name: str, tmp_path: Path) ->
     assert wanted.labels.any()  # classes other than the first
     assert (scores.diff() <= 0).all()
     found, partner, distance = match_objects(boxes, scores, labels, wanted, SIZE)
-    assert distance.max() < 1e-4
+    assert distance.max() < 5e-3  # random weights make 2e-3 of the rounding of an old onnxruntime
     boxes, masks, wanted = boxes[found], masks[found], wanted[partner]
     if len(masks[0]) != SIZE:
         masks = _do_paste_mask(masks[:, None], boxes, SIZE, SIZE, skip_empty=False)[0]

@@ -46,11 +46,11 @@ def export(detector: Any, path: Path, form: Format, size: int) -> float:
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), use_backend("torch"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MMDetection calls torch.meshgrid as PyTorch 1 had it
-        threshold, wanted, stable = _what_is_seen(detector, image)
+        threshold, wanted, stable, uncertain = _what_is_seen(detector, image)
         names = NAMES[: len(deployed(image, torch.tensor([threshold])))]
 
     def difference(found: list[Tensor]) -> float:
-        return _difference(deployed, dict(zip(names, found, strict=True)), wanted, stable)
+        return _difference(deployed, dict(zip(names, found, strict=True)), wanted, stable, uncertain)
 
     inputs = {"image": image, "threshold": torch.tensor([threshold])}
     signature = Signature(inputs, names, varying={name: {0: "objects"} for name in names})
@@ -93,12 +93,12 @@ def _deployed(detector: Any, size: int) -> nn.Module:
     raise InputError(f"--run: no export of a {name}, want a detector of the R-CNN or RTMDet family")
 
 
-def _what_is_seen(detector: Any, image: Tensor) -> tuple[float, Any, Tensor]:
-    """Return a score, MMDetection's objects above it, and which of them are more than an accident of rounding.
+def _what_is_seen(detector: Any, image: Tensor) -> tuple[float, Any, Tensor, float]:
+    """Return a score, MMDetection's objects above it, which are no accident of rounding, and how uncertain scores are.
 
     The score is lowered until there are any objects. Where candidates have nearly equal scores, as before a detector
     has learned anything, rounding decides which of them are kept; such objects are not found again by a detector whose
-    layers are changed by as little.
+    layers are changed by as little, and its scores, in falling order, are others by as much as is returned last.
     """
     from mmdet.structures import DetDataSample
 
@@ -112,7 +112,7 @@ def _what_is_seen(detector: Any, image: Tensor) -> tuple[float, Any, Tensor]:
         objects = detector.predict(image, [copy.deepcopy(sample)], rescale=False)[0].pred_instances
         if not len(objects):
             continue
-        stable = torch.ones(len(objects), dtype=torch.bool)
+        stable, uncertain = torch.ones(len(objects), dtype=torch.bool), 0.0
         for seed in range(4):
             with _rounded_otherwise(detector, seed):
                 again = detector.predict(image, [copy.deepcopy(sample)], rescale=False)[0].pred_instances
@@ -120,7 +120,8 @@ def _what_is_seen(detector: Any, image: Tensor) -> tuple[float, Any, Tensor]:
             _, partner, distance = match_objects(again.bboxes, again.scores, again.labels, objects, shape[0])
             found[partner] = distance
             stable &= found < TOLERANCE
-        return threshold, objects, stable
+            uncertain = max(uncertain, _apart_by_rank(again.scores, objects.scores))
+        return threshold, objects, stable, uncertain
     raise InputError("--run: the detector sees nothing at all, so its file cannot be checked")
 
 
@@ -141,15 +142,13 @@ def _rounded_otherwise(detector: nn.Module, seed: int) -> Iterator[None]:
             handle.remove()
 
 
-def _difference(deployed: Any, found: dict[str, Tensor], wanted: Any, stable: Tensor) -> float:
+def _difference(deployed: Any, found: dict[str, Tensor], wanted: Any, stable: Tensor, uncertain: float) -> float:
     """Compare the stable objects with the file's, and all scores; the other objects may be others of equal score."""
     boxes, scores, labels = found["boxes"], found["scores"], found["labels"]
     missing = abs(len(boxes) - len(wanted))
     if missing > int((~stable).sum()):
         return float("inf")
-    ranked = min(len(boxes), len(wanted))
-    by_rank = scores.sort(descending=True).values[:ranked] - wanted.scores.sort(descending=True).values[:ranked]
-    largest = float(by_rank.abs().max()) if ranked else 0.0
+    largest = max(0.0, _apart_by_rank(scores, wanted.scores) - uncertain)
     matched = torch.zeros(len(wanted), dtype=torch.bool)
     for i, j, distance in zip(*match_objects(boxes, scores, labels, wanted, deployed.size), strict=True):
         matched[j] = True
@@ -160,3 +159,10 @@ def _difference(deployed: Any, found: dict[str, Tensor], wanted: Any, stable: Te
             pasted = deployed.paste(found["masks"][i], boxes[i])
             largest = max(largest, float(((pasted > 0.5) != wanted.masks[j]).float().mean()))
     return float("inf") if (stable & ~matched).any() else largest
+
+
+def _apart_by_rank(scores: Tensor, others: Tensor) -> float:
+    """Return the largest difference of two lists of scores, each in falling order, as far as both go."""
+    ranked = min(len(scores), len(others))
+    ordered = (one.sort(descending=True).values[:ranked] for one in (scores, others))
+    return float((next(ordered) - next(ordered)).abs().max()) if ranked else 0.0

@@ -148,12 +148,12 @@ def self_test(device: torch.device, dtype: torch.dtype) -> float:
     want = outputs_and_gradients([t.cpu().double() for t in rounded], *of_reference)
     got = outputs_and_gradients(rounded, stripe_conv2d, stripe_conv2d_fused, depthwise_conv2d)
     # x, processed, ghost scale and shift, squeeze, excite, expand, response, project
-    shapes = [(2, 6, 9, 7), (2, 4, 9, 7), 2, 2, (3, 6), 3, (6, 3), 6, (24, 6), 24, 24, (6, 24), 6]
-    exact = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
-    rounded = [t.to(device=device, dtype=dtype) for t in exact]
+    shapes = [(2, 6, 9, 7), (2, 4, 9, 7), (2,), (2,), (3, 6), (3,), (6, 3), (6,), (24, 6), (24,), (24,), (6, 24), (6,)]
+    inputs: list[Any] = [torch.randn(shape, generator=generator).to(device=device, dtype=dtype) for shape in shapes]
     with torch.no_grad():
-        want.append(mlp._by_pytorch(*(t.cpu().double() for t in rounded), 1e-6))
-        got.append(pointwise_mlp(*rounded).cpu().double())
+        in_float64: list[Any] = [*(t.cpu().double() for t in inputs), 1e-6]
+        want.append(mlp._by_pytorch(*in_float64))
+        got.append(pointwise_mlp(*inputs).cpu().double())
     return max(float((g - w).abs().max() / w.abs().max()) for g, w in zip(got, want, strict=True))
 
 

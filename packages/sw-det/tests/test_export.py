@@ -93,7 +93,9 @@ def test_an_onnx_file_finds_what_mmdetection_finds(name: str, tmp_path: Path) ->
     assert wanted.labels.any()  # classes other than the first
     assert (scores.diff() <= 0).all()
     found, partner, distance = match_objects(boxes, scores, labels, wanted, SIZE)
-    assert distance.max() < 5e-3  # random weights make 2e-3 of the rounding of an old onnxruntime
+    # Random weights make 2e-3 of how onnxruntime 1.18 to 1.23 round.
+    rounds_well = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 32)
+    assert distance.max() < (1e-4 if rounds_well else 5e-3)
     boxes, masks, wanted = boxes[found], masks[found], wanted[partner]
     if len(masks[0]) != SIZE:
         masks = _do_paste_mask(masks[:, None], boxes, SIZE, SIZE, skip_empty=False)[0]

@@ -13,7 +13,7 @@ LARGEST = 64 * 2**20  # bytes of one map; images larger than that leave nothing 
 def keep_freed_memory() -> None:
     """Have this process keep what it frees, up to ``KEPT``, where the C library is glibc.
 
-    It would be given back to the system and taken again, and fresh pages cost a fifth of an inspection's time.
+    It would be given back to the system and taken again, and each layer's map would fault fresh pages in.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(MMAP_THRESHOLD, LARGEST)

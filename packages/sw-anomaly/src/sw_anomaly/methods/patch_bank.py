@@ -43,9 +43,9 @@ class PatchBank(MemoryMethod):
         super().__init__()
         self.image_size = image_size
         self.filters, self.patches = nn.Buffer(filters), nn.Buffer(patches)
-        along, tile = ALONG // STRIDE, TILE - 1
+        along = ALONG // STRIDE
         good = patches.permute(2, 1, 0, 3).float()  # [W, H, N, K]: neighbours lie side by side
-        good = F.pad(good, (0, 0, 0, 0, along, along + tile))
+        good = F.pad(good, (0, 0, 0, 0, along, along + TILE - 1))
         squares = good.square().sum(3)
         squares[:, :along] = squares[:, along + patches.shape[1] :] = torch.inf  # nothing is near what is not there
         self.good, self.squares = nn.Buffer(good, persistent=False), nn.Buffer(squares, persistent=False)

@@ -16,6 +16,7 @@ using sw::Channels;
 using sw::MapView;
 using sw::MlpProblem;
 using sw::MlpTensors;
+using sw::ResponseNormProblem;
 using sw::Scalar;
 using sw::StripeProblem;
 using sw::Stripes;
@@ -96,6 +97,15 @@ struct Argument<const MlpTensors&> {  // data pointers, in the order of the memb
     }
 };
 
+template <>
+struct Argument<const ResponseNormProblem&> {  // batch, channels, pixels; whether channels-last; epsilon
+    using Python = std::tuple<std::array<int64_t, 3>, bool, double>;
+    static ResponseNormProblem from(const Python& p) {
+        const auto& [n, channels_last, epsilon] = p;
+        return {n[0], n[1], n[2], channels_last, epsilon};
+    }
+};
+
 // A function of either device, to be called from Python, where other threads go on meanwhile.
 template <class Result, class... Native>
 auto bound(Result (*function)(Native...)) {
@@ -114,6 +124,8 @@ void bind_cpu(py::module_ m) {
     m.def("depthwise_weight_grad", bound(sw::cpu::depthwise_weight_grad));
     m.def("mlp", bound(sw::cpu::mlp));
     m.def("mlp_workspace", bound(sw::cpu::mlp_workspace));
+    m.def("response_norm", bound(sw::cpu::response_norm));
+    m.def("response_norm_backward", bound(sw::cpu::response_norm_backward));
     m.def("multiply_adds", bound(sw::cpu::multiply_adds));
     m.def("instruction_set", &sw::cpu::instruction_set);
     m.def("instruction_set_available", &sw::cpu::instruction_set_available);

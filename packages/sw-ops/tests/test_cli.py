@@ -28,7 +28,9 @@ def test_doctor_says_that_everything_works() -> None:
     assert found["versions"]["torch"] == torch.__version__
 
 
-@pytest.mark.parametrize("operator", ["stripe_conv2d_fused", "depthwise_conv2d", "pointwise_mlp"])
+@pytest.mark.parametrize(
+    "operator", ["stripe_conv2d_fused", "depthwise_conv2d", "pointwise_mlp", "global_response_norm"]
+)
 def test_doctor_notices_a_wrong_kernel(operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right = getattr(doctor, operator)
     monkeypatch.setattr(doctor, operator, lambda *arguments: right(*arguments) * 1.01)

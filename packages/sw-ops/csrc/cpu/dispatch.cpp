@@ -88,6 +88,16 @@ void mlp(const MlpProblem& problem, const MlpTensors& tensors, int threads) {
 
 int64_t mlp_workspace(const MlpProblem& problem, int threads) { return current().load()->mlp_workspace(problem, threads); }
 
+void response_norm(const ResponseNormProblem& problem, const float* x, const float* weight, const float* bias, float* norms,
+                   float* y, int threads) {
+    current().load()->response_norm(problem, x, weight, bias, norms, y, threads);
+}
+
+void response_norm_backward(const ResponseNormProblem& problem, const float* x, const float* norms, const float* weight,
+                            const float* grad, float* products, float* grads, float* grad_x, int threads) {
+    current().load()->response_norm_backward(problem, x, norms, weight, grad, products, grads, grad_x, threads);
+}
+
 int64_t multiply_adds(int threads) { return current().load()->multiply_adds(threads); }
 
 const char* instruction_set() { return current().load()->name; }

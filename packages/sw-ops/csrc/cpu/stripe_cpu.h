@@ -3,6 +3,7 @@
 // Wanted: 0 <= anchor < length.
 #pragma once
 #include "../mlp.h"
+#include "../response_norm.h"
 #include "../stripe.h"
 
 namespace sw::cpu {
@@ -34,6 +35,13 @@ void depthwise_weight_grad(const StripeProblem&, const MapView& x, const MapView
 // its workspace must hold
 void mlp(const MlpProblem&, const MlpTensors&, int threads);
 int64_t mlp_workspace(const MlpProblem&, int threads);
+
+// y = x * (1 + weight * n) + bias, and the norms [batch, channels] that n is made of, all float. Backward: grad_x, and for
+// each image and channel the sums over the pixels of x * grad and of grad, [batch, channels].
+void response_norm(const ResponseNormProblem&, const float* x, const float* weight, const float* bias, float* norms, float* y,
+                   int threads);
+void response_norm_backward(const ResponseNormProblem&, const float* x, const float* norms, const float* weight, const float* grad,
+                            float* products, float* grads, float* grad_x, int threads);
 
 // Nothing but multiply-adds of float for a moment, as fast as this machine can; returns how many.
 int64_t multiply_adds(int threads);

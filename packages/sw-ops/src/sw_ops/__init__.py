@@ -10,6 +10,7 @@ from sw_ops.layer import FusedShiftwiseConv2d, ShiftwiseConv2d, reparameterize, 
 from sw_ops.mlp import mlp_is_compiled, pointwise_mlp
 from sw_ops.onnx_nodes import onnxruntime_library, to_onnx
 from sw_ops.operators import decompositions
+from sw_ops.response_norm import global_response_norm
 from sw_ops.shift_add import shift_add, shift_add_ninefold
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 from sw_ops.table import ChannelSplit, ShiftTable, slot_count, slot_offsets
@@ -28,6 +29,7 @@ __all__ = [
     "assemble_stripes",
     "decompositions",
     "depthwise_conv2d",
+    "global_response_norm",
     "mlp_is_compiled",
     "onnxruntime_library",
     "pointwise_mlp",

@@ -166,3 +166,18 @@ def check_mlp(x: Tensor, processed: Tensor, *rest: Tensor) -> None:
             raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, want {want_shape} as the others have it")
         if tensor.dtype != dtype or tensor.device != device:
             raise _unlike(name, tensor, "x", x)
+
+
+def check_response_norm(x: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """Check a map and the parameters of its response norm, which may be of another floating-point dtype.
+
+    Raises:
+        ValueError: for a shape.
+        TypeError: for a dtype or device.
+    """
+    check_maps(x=x)
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor.shape != x.shape[1:2]:
+            raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, want ({x.shape[1]},) as x has channels")
+        if not tensor.dtype.is_floating_point or tensor.device != x.device:
+            raise _unlike(name, tensor, "x", x)

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from sw_ops import backend, mlp, reference
+from sw_ops import backend, mlp, reference, response_norm
 from sw_ops.backend import serving_backend
 from sw_ops.depthwise import depthwise_conv2d
 from sw_ops.mlp import pointwise_mlp
+from sw_ops.response_norm import global_response_norm
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 
 _TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
@@ -132,21 +133,25 @@ def self_test(device: torch.device, dtype: torch.dtype) -> float:
     upstream = torch.randn(exact[0].shape, generator=generator, dtype=torch.float64).to(dtype)
     anchor = 6
 
-    def outputs_and_gradients(tensors: list[torch.Tensor], conv: Any, fused: Any, depthwise: Any) -> list[torch.Tensor]:
+    def outputs_and_gradients(
+        tensors: list[torch.Tensor], conv: Any, fused: Any, depthwise: Any, norm: Any
+    ) -> list[torch.Tensor]:
         tensors = [t.detach().requires_grad_() for t in tensors]
         x, horizontal, vertical, square, dense = tensors
         outputs = [*conv(x, horizontal, vertical, square, anchor)]
         outputs.append(fused(x, horizontal, vertical, square[:, 1, 1], anchor))
         outputs.append(depthwise(x, dense, square[:, 1, 1]))
+        outputs.append(norm(x, square[:, 0, 0], square[:, 1, 1], 1e-6))
         gradients = torch.autograd.grad(outputs, tensors, [upstream.to(o) for o in outputs])
         return [t.detach().cpu().double() for t in (*outputs, *gradients)]
 
     def plain_depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         return reference.depthwise(x, weight[:, 0], 3, 2) + bias[:, None, None]
 
-    of_reference = (reference.stripe_conv2d, reference.stripe_conv2d_fused, plain_depthwise)
+    of_reference = (reference.stripe_conv2d, reference.stripe_conv2d_fused, plain_depthwise, response_norm._by_pytorch)
     want = outputs_and_gradients([t.cpu().double() for t in rounded], *of_reference)
-    got = outputs_and_gradients(rounded, stripe_conv2d, stripe_conv2d_fused, depthwise_conv2d)
+    of_package = (stripe_conv2d, stripe_conv2d_fused, depthwise_conv2d, global_response_norm)
+    got = outputs_and_gradients(rounded, *of_package)
     # x, processed, ghost scale and shift, squeeze, excite, expand, response, project
     shapes = [(2, 6, 9, 7), (2, 4, 9, 7), (2,), (2,), (3, 6), (3,), (6, 3), (6,), (24, 6), (24,), (24,), (6, 24), (6,)]
     inputs: list[Any] = [torch.randn(shape, generator=generator).to(device=device, dtype=dtype) for shape in shapes]

@@ -29,11 +29,11 @@ from sw_models.models._base import (
 from sw_models.models._base import (
     checkpoint_filter_fn as checkpoint_filter_fn,
 )
-from sw_models.models._deployed import FusedShiftwiseStage, l2_norm
+from sw_models.models._deployed import FusedShiftwiseStage
 from sw_models.models._stems import conv_downsample, conv_stem
-from sw_ops import ChannelSplit, ShiftTable, ShiftwiseConv2d
+from sw_ops import ChannelSplit, ShiftTable, ShiftwiseConv2d, global_response_norm
 
-torch.fx.wrap("l2_norm")  # it asks for devices, which symbolic tracing has not
+torch.fx.wrap("global_response_norm")  # it asks for devices, which symbolic tracing has not
 
 __all__ = ["GlobalResponseNorm", "ShiftwiseBlock", "ShiftwiseNet"]
 
@@ -64,10 +64,7 @@ class GlobalResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised map, in the dtype of ``x``."""
-        norm = l2_norm(x, [2, 3])
-        response = norm / (norm.mean(dim=1, keepdim=True) + self.eps)
-        scale = 1 + self.weight[:, None, None] * response
-        return torch.addcmul(self.bias[:, None, None].to(x.dtype), x, scale.to(x.dtype))
+        return global_response_norm(x, self.weight, self.bias, self.eps)
 
 
 class ShiftwiseBlock(nn.Module):

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
@@ -22,6 +23,23 @@ from sw_models.errors import InputError, Interrupted
 # Typer brings a click of its own in some versions; its errors are found through a name that all versions have.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 WIDTH = 120  # characters in a line of a table that goes to a file
+
+
+class Bars(Progress):
+    """Progress bars on a terminal; elsewhere nothing is shown.
+
+    Before 14.3 rich ends bars by an empty line in a file, disabled ones, too.
+    """
+
+    def start(self) -> None:
+        """Show the bars."""
+        if self.console.is_terminal:
+            super().start()
+
+    def stop(self) -> None:
+        """Take the bars away."""
+        if self.console.is_terminal:
+            super().stop()
 
 
 class _OneLineRefusals(TyperGroup):

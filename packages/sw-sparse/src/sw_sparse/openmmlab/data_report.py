@@ -12,9 +12,8 @@ import typer
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
-from sw_models.console import is_first_process, print_rows
+from sw_models.console import Bars, is_first_process, print_rows
 from sw_models.errors import InputError
 from sw_models.images import ImageFacts, some
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from sw_models.console import is_first_process, print_figures, program
+from sw_models.console import Bars, is_first_process, print_figures, program
 from sw_sparse.trainer.callbacks import Callback
 from sw_sparse.trainer.options import flags_of
 from sw_sparse.trainer.recipe import Recipe, read_recipe, shipped_recipes
@@ -58,7 +58,7 @@ def eval_command(
     from sw_sparse.trainer.evaluate import evaluate_checkpoint
 
     columns = TextColumn("{task.completed} images"), BarColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Bars(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
         figures = evaluate_checkpoint(checkpoint, flags, lambda images: progress.advance(task, images))
     print_figures(figures, as_json, str(checkpoint))
@@ -83,14 +83,13 @@ class _Bars(Callback):
     """Progress bars: one over the epoch, with its speed, and a line of figures after each."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self._progress = Progress(
+        self._progress = Bars(
             TextColumn("epoch {task.fields[epoch]}/" + str(recipe.epochs)),
             BarColumn(),
             TextColumn("{task.fields[speed]:.0f} images/s, loss {task.fields[loss]:.3f}, run ends in"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
         )
         self._task: Any = None
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sw_models.console import print_json
+from sw_models.console import Bars, print_json
 from sw_models.files import new_folder
 from sw_models.sources import find_sources
 from sw_sparse.openmmlab.app.options import (
@@ -48,19 +48,14 @@ def add_to(app: typer.Typer, task: Task) -> None:
         sources = find_sources(images, leave_out=out or folder / "predictions")
         cfg = load_config(task, config, options or ())
         from rich.console import Console
-        from rich.progress import track
 
         from sw_sparse.openmmlab.checkpoint import find_checkpoint, load_model
 
         model = load_model(cfg, checkpoint or find_checkpoint(folder))
         out = new_folder("--out", out, folder / "predictions")
         stated = {name: value for name, value in (("threshold", threshold), ("tile", tile)) if value is not None}
-        terminal = Console(stderr=True)
-        shown = track(
-            task.predict(model, sources, out, stated), "predicting", None, transient=True, console=terminal,
-            disable=not terminal.is_terminal,
-        )  # fmt: skip
-        records = list(shown)
+        with Bars(transient=True, console=Console(stderr=True)) as bars:
+            records = list(bars.track(task.predict(model, sources, out, stated), None, description="predicting"))
         seen = [record for record in records if "error" not in record]
         failed = [record for record in records if "error" in record]
         if as_json:

@@ -13,6 +13,8 @@ from mmengine.registry import HOOKS
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from sw_models.console import Bars
+
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
@@ -107,9 +109,7 @@ class ProgressHook(Hook):
     def _started(self) -> Progress | None:
         if self._progress is None and is_main_process():
             columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-            self._progress = Progress(
-                *columns, console=self._console, transient=True, disable=not self._console.is_terminal
-            )
+            self._progress = Bars(*columns, console=self._console, transient=True)
             self._progress.start()
         return self._progress
 

@@ -354,4 +354,6 @@ def _arguments(node: fx.Node) -> Any:
 
 
 def _value(node: fx.Node) -> Any:
+    if node.op == "get_attr" and "val" not in node.meta:  # as it is in torch before 2.7
+        return getattr(node.graph.owning_module, str(node.target))
     return node.meta["val"]

@@ -65,6 +65,7 @@ def test_a_layer_made_on_a_default_device_has_all_its_tensors_there():
     assert {tensor.device.type for tensor in made.state_dict().values()} == {"meta"}
 
 
+@pytest.mark.skipif(torch.__version__ < "2.8", reason="its fake tensors of a GPU end a process that has none")
 @pytest.mark.parametrize("fused", [False, True])
 def test_tables_that_stay_behind_on_another_device_are_fetched(layer, fused):
     """As ``DataParallel`` and accelerate's hooks do, which move parameters and buffers."""

@@ -325,10 +325,22 @@ def deep(model_name):
     return model, reparameterize_model(model)
 
 
+def group_norm_has_tangents():
+    """Torch 2.6 and 2.7 have none where channels are last."""
+    x = torch.ones(2, 4, 3, 3).contiguous(memory_format=torch.channels_last)
+    try:
+        torch.func.jvp(torch.nn.GroupNorm(1, 4), (x,), (x,))
+    except RuntimeError:
+        return False
+    return True
+
+
 @every_architecture
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("grad", [False, True])
 def test_model_under_transforms(model_name, grad):
+    if "coordatt" in model_name and not group_norm_has_tangents():
+        pytest.skip("this torch has no tangents of group_norm on channels-last maps")
     inputs = images(32, batch=2)
     for model in deep(model_name):
         model.double()

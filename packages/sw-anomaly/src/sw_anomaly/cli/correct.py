@@ -30,7 +30,9 @@ def correct(
     from sw_anomaly.config import CHECKPOINT
     from sw_anomaly.data.decisions import read_decisions
     from sw_anomaly.experiment.correct import correct as learn
+    from sw_models.allocator import keep_freed_memory
 
+    keep_freed_memory()
     decided = read_decisions(decisions, max_pixels)
     start = time.perf_counter()
     with progress_bars() as progress:

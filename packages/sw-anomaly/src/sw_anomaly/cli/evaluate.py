@@ -55,9 +55,9 @@ def evaluate(
 
     Several categories (--category all) or seeds are evaluated in parallel processes.
     """
-    from sw_anomaly.allocator import keep_freed_memory
     from sw_anomaly.data.layouts import list_categories
     from sw_anomaly.experiment.run import Request, run_one
+    from sw_models.allocator import keep_freed_memory
 
     keep_freed_memory()
     with progress_bars() as progress:

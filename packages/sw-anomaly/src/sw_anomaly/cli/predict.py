@@ -27,10 +27,10 @@ def predict(
 
     Goes on past files that cannot be read, lists them at the end and exits with 3.
     """
-    from sw_anomaly.allocator import keep_freed_memory
     from sw_anomaly.detector import load_detector
     from sw_anomaly.experiment.folders import new_run
     from sw_anomaly.experiment.predict import predict as run_predict
+    from sw_models.allocator import keep_freed_memory
     from sw_models.sources import find_sources
 
     keep_freed_memory()

@@ -24,10 +24,10 @@ def throughput(
     """Measure how many images sw-anomaly predict inspects in a second, and what takes the time."""
     import torch
 
-    from sw_anomaly.allocator import keep_freed_memory
     from sw_anomaly.detector import load_detector
     from sw_anomaly.experiment.throughput import measure
     from sw_anomaly.methods.base import default_device
+    from sw_models.allocator import keep_freed_memory
     from sw_models.sources import find_sources
 
     keep_freed_memory()

@@ -49,11 +49,13 @@ def train(
     from sw_anomaly.detector import check_rate, load_detector
     from sw_anomaly.experiment.extend import extend
     from sw_anomaly.experiment.run import fit_run, read_checked
+    from sw_models.allocator import keep_freed_memory
 
     if continue_from is not None and options:
         raise InputError(f"--continue-from: got --{next(iter(options)).replace('_', '-')}, too, want what that run had")
     if false_alarms is not None:
         check_rate(false_alarms)
+    keep_freed_memory()
     with progress_bars() as progress:
         data = find_data(category, data, out, progress)
         leaky = options.get("protocol") == "published"

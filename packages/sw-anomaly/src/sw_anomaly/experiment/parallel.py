@@ -12,6 +12,7 @@ import torch
 
 from sw_anomaly.config import TrainingConfig
 from sw_anomaly.experiment.run import Outcome, Request, run_one
+from sw_models.allocator import keep_freed_memory
 from sw_models.errors import InputError
 
 PROCESS_MEMORY = 3.0  # GB that one process may need at the default image size
@@ -29,11 +30,16 @@ def run_many(requests: Sequence[Request], workers: int) -> Iterator[tuple[Reques
     """
     threads = max((os.cpu_count() or 1) // workers, 1)
     with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
+        workers, mp_context=get_context("spawn"), initializer=_start_process, initargs=(threads,)
     ) as pool:
         futures = {pool.submit(run_alone, request): request for request in requests}
         for future in as_completed(futures):
             yield futures[future], future.result()
+
+
+def _start_process(threads: int) -> None:
+    torch.set_num_threads(threads)
+    keep_freed_memory()
 
 
 def run_alone(request: Request) -> Outcome | InputError:

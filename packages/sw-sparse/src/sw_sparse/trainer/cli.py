@@ -34,11 +34,13 @@ def train_command(
     flags: dict[str, Any],
 ) -> None:
     """Train a model; without data, a small one on handwritten digits. A killed run continues when started again."""
+    from sw_models.allocator import keep_freed_memory
     from sw_sparse.trainer.loop import train  # seconds of imports that --help need not wait for
 
     if config is None and "data_dir" not in flags and "dataset" not in flags:
         config = "digits"
     recipe = read_recipe(config, flags)
+    keep_freed_memory()
     with _Bars(recipe) as bars:
         summary = train(recipe, bars)
     if is_first_process():

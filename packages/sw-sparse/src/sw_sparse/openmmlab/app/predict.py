@@ -49,8 +49,10 @@ def add_to(app: typer.Typer, task: Task) -> None:
         cfg = load_config(task, config, options or ())
         from rich.console import Console
 
+        from sw_models.allocator import keep_freed_memory
         from sw_sparse.openmmlab.checkpoint import find_checkpoint, load_model
 
+        keep_freed_memory()
         model = load_model(cfg, checkpoint or find_checkpoint(folder))
         out = new_folder("--out", out, folder / "predictions")
         stated = {name: value for name, value in (("threshold", threshold), ("tile", tile)) if value is not None}

@@ -43,6 +43,7 @@ def add_to(app: typer.Typer, task: Task) -> None:
         cfg = load_config(task, config, options or (), data, converted)
         if split and task.use_split:
             task.use_split(cfg, split)
+        from sw_models.allocator import keep_freed_memory
         from sw_sparse.openmmlab import settings
         from sw_sparse.openmmlab.checkpoint import find_checkpoint
         from sw_sparse.openmmlab.runner import test as run_test
@@ -51,6 +52,7 @@ def add_to(app: typer.Typer, task: Task) -> None:
             settings.use_workers(cfg, workers)
         if tta:
             settings.use_augmented_tests(cfg)
+        keep_freed_memory()
         metrics = run_test(cfg, checkpoint or find_checkpoint(folder), folder / "test")
         if is_first_process():
             print_figures(metrics, as_json, "test")

@@ -62,6 +62,7 @@ def add_to(app: typer.Typer, task: Task) -> None:
         name = config or (task.config_for(data, data_options(options)) if data else task.sample_config)
         folder = out or run_folder(name)
         cfg = load_config(task, name, options, data, folder / "data")
+        from sw_models.allocator import keep_freed_memory
         from sw_sparse.openmmlab import schedule, settings
         from sw_sparse.openmmlab.report import write_report
         from sw_sparse.openmmlab.run_config import find_run_config, read_data
@@ -95,6 +96,7 @@ def add_to(app: typer.Typer, task: Task) -> None:
         if workers is not None:
             settings.use_workers(cfg, workers)
         cfg.randomness = {"seed": seed}
+        keep_freed_memory()
         summary = run_training(task, cfg, folder)
         if is_first_process():
             summary["report"] = write_report(task, cfg, folder, summary)

@@ -7,7 +7,7 @@ import pytest
 
 COUNT = """
 import resource, sys, torch
-from sw_anomaly.allocator import keep_freed_memory
+from sw_models.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 def faults():

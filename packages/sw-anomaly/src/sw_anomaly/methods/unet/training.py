@@ -49,7 +49,7 @@ def train_network(
     if start is not None:
         model.load_state_dict(start.model.state_dict())
     ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, foreach=True)
     stateful = {"model": model, "ema": ema.module, "optimizer": optimizer}
     epoch, best = 0, -math.inf
     if (folder / STATE).is_file():

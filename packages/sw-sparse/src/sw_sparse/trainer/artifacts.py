@@ -52,7 +52,7 @@ def write_timm_config(output: Path, recipe: Recipe, model: nn.Module, classes: S
     told = {name: value for name, value in recipe.plain().items() if name not in _PLACES}
     config = {"pretrained_cfg": described, "recipe": told, "label_names": list(classes) if classes else None}
     arguments = dict(recipe.model_args)
-    save: Any = save_config_for_hf  # which wants a Path in timm 1.0.22, and says that it wants a str later
+    save: Any = save_config_for_hf  # older versions of timm want a Path, later ones say that they want a str
     write_atomically(
         output / "config.json",
         lambda file: save(model, file, model_config=config, model_args=arguments),

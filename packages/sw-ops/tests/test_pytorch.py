@@ -40,6 +40,8 @@ def gradients(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
 
 
 def test_compile_training_step(layer: ShiftwiseConv2d, x: torch.Tensor, backend: str) -> None:
+    if backend == "torch" and torch.__version__ < "2.7":
+        pytest.skip("its compiler fails an assertion of its own")
     want = gradients(layer, x)
     for got, expected in zip(gradients(torch.compile(layer, fullgraph=True), x), want, strict=True):
         assert_close_to_maximum(got, expected, 2e-5)
@@ -109,6 +111,8 @@ def test_symbolic_trace_looks_into_a_layer(layer: ShiftwiseConv2d, x: torch.Tens
 @pytest.mark.parametrize("dynamo", [False, True])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
 def test_onnx(layer: ShiftwiseConv2d, x: torch.Tensor, fuse: bool, dynamo: bool, tmp_path: Path) -> None:
+    if dynamo and torch.__version__ < "2.7":
+        pytest.skip("its exporter has no onnxscript that goes with present versions of protobuf")
     onnxruntime = pytest.importorskip("onnxruntime")
     module, file = layer.eval().fuse() if fuse else layer.eval(), tmp_path / "layer.onnx"
     options = {"external_data": False, "verbose": False} if dynamo else {}

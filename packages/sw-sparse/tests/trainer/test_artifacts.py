@@ -5,6 +5,7 @@ import json
 import pytest
 import timm
 import torch
+from packaging.version import Version
 from test_loop import TINY, recipe
 from timm.models._hub import save_for_hf
 from typer.testing import CliRunner
@@ -85,6 +86,8 @@ def test_a_dense_run_has_nothing_to_take_out_and_is_a_model_of_timm(tmp_path):
         compact_checkpoint(tmp_path / "run" / "model.safetensors", None)
     assert not (tmp_path / "run" / "compact.safetensors").exists()
 
+    if Version(timm.__version__) < Version("1.0.29"):
+        pytest.skip("this timm fails on a folder with several weights, by a name that it does not define")
     model = timm.create_model(f"local-dir:{tmp_path / 'run'}", pretrained=True)
     weights = checkpoint.load_weights(tmp_path / "run" / "model.safetensors").tensors
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())

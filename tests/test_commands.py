@@ -84,6 +84,7 @@ NOT_RUN = {
     ".venvs/peers/bin/python packages/sw-anomaly/tools/": "runs in an environment of its own; types are checked",
     "python packages/sw-anomaly/tools/aupro_cost.py": "a measurement of minutes; types are checked",
     "python packages/sw-anomaly/tools/plain_kernels.py": "trains for an hour on data that are not here",
+    "python packages/sw-anomaly/tools/draw_dots.py": "draws 28 images of three million pixels; types are checked",
     "python packages/sw-ops/tools/cuda_figures.py": "compiles for a minute; types are checked",
     "python packages/sw-sparse/tools/cost.py": "a measurement of minutes; types are checked",
     "python packages/sw-sparse/tools/compact_speed.py": "a measurement of minutes; types are checked",

@@ -16,8 +16,9 @@ from sw_anomaly.data.manifest import digest, picture_digest
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_anomaly.detector import METHODS, load_detector, read_info
 from sw_anomaly.evaluation.evaluate import decide, evaluate
-from sw_anomaly.experiment.fit import fit
+from sw_anomaly.experiment.fit import defect_radius, fit
 from sw_anomaly.methods.patchcore import PACKAGED
+from sw_anomaly.methods.unet.synthetic_defects import RADIUS
 from sw_models.errors import InputError
 
 from conftest import draw_nail, draw_part, save
@@ -180,6 +181,14 @@ def test_large_images_are_inspected_in_tiles_where_small_defects_would_be_lost(t
         assert evaluation.missed == 0
     whole = fit_anew(gravel, replace(config, tile="off"), tmp_path / "off")
     assert not whole.info.view.tiles
+
+
+def test_synthetic_defects_in_tiles_are_as_small_as_what_matters():
+    config = TrainingConfig(category="plate", training_images="", image_size=320, smallest_defect=6)
+    assert defect_radius(config, tiles=False) == RADIUS
+    smallest, largest = defect_radius(config, tiles=True)
+    assert smallest == pytest.approx(3 / 320)
+    assert largest < RADIUS[1]
 
 
 def test_tiles_and_places_do_not_go_together(category, tmp_path):

@@ -16,7 +16,7 @@ from sw_anomaly.data.category import Category, count
 from sw_anomaly.data.manifest import digest, picture_digest, write_manifest
 from sw_anomaly.data.splits import Protocol, make_split
 from sw_anomaly.detector import Detector, load_detector
-from sw_anomaly.experiment.fit import MANIFEST, Shown
+from sw_anomaly.experiment.fit import MANIFEST, Shown, defect_radius
 from sw_anomaly.experiment.folders import new_run
 from sw_anomaly.methods.base import Method
 from sw_anomaly.methods.calibration import combine
@@ -77,7 +77,8 @@ def extend(
         false_alarms=false_alarms,
     )
     split = make_split(replace(images, train=new), info.protocol, config.seed)
-    shown = Shown(split, info.view, info.intensity, config.seed, progress)
+    radius = defect_radius(config, info.view.tiles)
+    shown = Shown(split, info.view, info.intensity, config.seed, progress, radius)
     run = new_run(out / images.name)
     with lock_folder(run):
         write_atomically(run / CONFIG, lambda path: path.write_text(json.dumps(asdict(config), indent=2) + "\n"))
@@ -90,7 +91,8 @@ def extend(
         for name, part in detector.parts.items():
             if isinstance(part, UNetMethod):
                 old = [image for image in images.train if image not in new]
-                views = Views([*split.train, *old], info.view, info.intensity, progress) if old else shown.views
+                seen = ([*split.train, *old], info.view, info.intensity, progress)
+                views = Views(*seen, radius=radius) if old else shown.views
                 with using_threads(config.threads):
                     train_network(views, shown.validation, config, run, save, progress, part)
                 parts[name] = load_detector(run / NETWORK).method

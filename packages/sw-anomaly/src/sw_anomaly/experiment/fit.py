@@ -21,6 +21,7 @@ from sw_anomaly.methods.patch_bank import PatchBank
 from sw_anomaly.methods.patchcore import PACKAGED, PatchCore, create_backbone, default_backbone
 from sw_anomaly.methods.unet.batches import TILES, Views, make_validation
 from sw_anomaly.methods.unet.method import UNetMethod
+from sw_anomaly.methods.unet.synthetic_defects import RADIUS
 from sw_anomaly.methods.unet.training import NETWORK, STATE, train_network
 from sw_anomaly.preprocessing.pose import Alignment, learn_alignment
 from sw_anomaly.preprocessing.tiles import choose_tiling
@@ -34,6 +35,7 @@ from sw_models.images import open_image
 MANIFEST = "manifest.json"
 ALIGNMENT_IMAGES = 64  # good images, at most, that decide about alignment
 HELD_OUT_TILES = 96  # at most, that tell which epoch is the best
+LARGEST_IN_TILES = 5  # times the smallest synthetic defect; larger ones would hide it
 DEFECTS_ON = 32  # good training views, at most, that defects are drawn on for thresholds beside held-out ones
 
 
@@ -52,7 +54,7 @@ def fit(split: Split, config: TrainingConfig, folder: Path, progress: Progress =
     tiles, tiling = _choose_tiling(split.train, config, alignment)
     progress("looking at sizes", 1, 1, tiling)
     view = View(config.image_size, alignment.crop, tiles)
-    shown = Shown(split, view, intensity, config.seed, progress)
+    shown = Shown(split, view, intensity, config.seed, progress, defect_radius(config, tiles))
     seen = tuple(picture_digest(image) for image in (*split.train, *split.validation))
 
     networks = {"unet": config.model, "patchcore": config.backbone or default_backbone()}
@@ -125,6 +127,12 @@ def _choose_tiling(images: Sequence[LabelledImage], config: TrainingConfig, alig
     return choose_tiling(config.tile, longest, config.image_size, config.smallest_defect)
 
 
+def defect_radius(config: TrainingConfig, tiles: bool) -> tuple[float, float]:
+    """Return the radii of the smallest and largest synthetic defects; in tiles, of what matters there."""
+    smallest = config.smallest_defect / 2 / config.image_size
+    return (smallest, LARGEST_IN_TILES * smallest) if tiles else RADIUS
+
+
 class Shown:
     """What fitting sees of a split.
 
@@ -138,12 +146,20 @@ class Shown:
         good: Their whole views.
     """
 
-    def __init__(self, split: Split, view: View, intensity: Intensity, seed: int, progress: Progress) -> None:
+    def __init__(
+        self,
+        split: Split,
+        view: View,
+        intensity: Intensity,
+        seed: int,
+        progress: Progress,
+        radius: tuple[float, float] = RADIUS,
+    ) -> None:
         self.seed = seed
-        others = Views(split.validation, view, intensity, at_most=round(HELD_OUT * TILES))
+        others = Views(split.validation, view, intensity, at_most=round(HELD_OUT * TILES), radius=radius)
         good = [[image for image in part if image.is_good] for part in (split.validation, split.train)]
         self.held_out, self.images = len(good[0]), good[0] + good[1]
-        self.views = Views(split.train, view, intensity, progress, first=self.held_out)
+        self.views = Views(split.train, view, intensity, progress, first=self.held_out, radius=radius)
         self.validation = make_validation(others, seed, HELD_OUT_TILES if view.tiles else None)
         self.remembered = np.concatenate([one.pixels[one.good] for one in (others, self.views)])
         self.numbers = [number for one in (others, self.views) for number in one.origins if number is not None]

@@ -40,6 +40,15 @@ def test_every_shape_with_every_filling_makes_defects(monkeypatch, shape, fillin
     assert len(set(areas)) > 4
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_defects_are_as_large_as_they_are_asked_to_be(seed):
+    image, reach = np.clip(part_image(size=200), 0, 1), 8
+    middle, radius = np.array([[100, 100]]), (4 / 200, reach / 200)
+    _, mask = add_defects(image, 1 - image, middle, np.random.default_rng(seed), radius)
+    rows, columns = np.nonzero(mask)
+    assert np.hypot(rows - 100, columns - 100).max() < 2.2 * np.sqrt(2) * reach + 5  # of a shape two radii long
+
+
 def test_defects_have_colours_where_there_are_any_and_only_there():
     grey = np.repeat(np.clip(part_image()[..., :1], 0, 1), 3, axis=2)
     for seed in range(40):

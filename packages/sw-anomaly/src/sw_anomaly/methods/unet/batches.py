@@ -14,7 +14,7 @@ from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.methods.calibration import Case
 from sw_anomaly.methods.unet.augment import augment
 from sw_anomaly.methods.unet.method import network_input, to_tensor
-from sw_anomaly.methods.unet.synthetic_defects import add_defects, add_dirt, find_part
+from sw_anomaly.methods.unet.synthetic_defects import RADIUS, add_defects, add_dirt, find_part
 from sw_anomaly.preprocessing.tiles import cut
 from sw_anomaly.preprocessing.view import View
 from sw_anomaly.progress import Progress, silent
@@ -33,6 +33,7 @@ class Views:
         pixels: Levels from 0 to 255, [N, h, w, 3]: uint8, or float32 where files are deeper than 8 bits.
         masks: bool [N, h, w].
         origins: The number of the good image that each view shows, counted from ``first``; None of defective ones.
+        radius: Of synthetic defects, relative to a view's shorter side.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class Views:
         progress: Progress = silent,
         first: int = 0,
         at_most: int = TILES,
+        radius: tuple[float, float] = RADIUS,
     ) -> None:
-        self.view = view
+        self.view, self.radius = view, radius
         each = max(at_most // max(len(images), 1), 1) if view.tiles else 1
         count, depth = len(images) * each, np.uint8 if intensity.white is None else np.float32
         self.pixels = np.empty((count, *view.shape, 3), dtype=depth)
@@ -96,7 +98,7 @@ class Views:
     def with_defects(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw a good view with synthetic defects, float32 [h, w, 3], and their mask, bool [h, w]."""
         donor = self.get(self.draw_good(rng))
-        return add_defects(self.with_dirt(index, rng), donor, self.parts[index], rng)
+        return add_defects(self.with_dirt(index, rng), donor, self.parts[index], rng, self.radius)
 
     def with_dirt(self, index: int, rng: np.random.Generator) -> np.ndarray:
         """Draw a good view, float32 [h, w, 3], half of the time with marks on the ground, where that is known."""

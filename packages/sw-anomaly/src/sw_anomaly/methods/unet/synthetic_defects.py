@@ -24,7 +24,11 @@ Drawing = TypeVar("Drawing", bound=Callable[..., np.ndarray])
 
 
 def add_defects(
-    image: np.ndarray, donor: np.ndarray, part: np.ndarray, rng: np.random.Generator
+    image: np.ndarray,
+    donor: np.ndarray,
+    part: np.ndarray,
+    rng: np.random.Generator,
+    radius: tuple[float, float] = RADIUS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one to four synthetic defects on an image.
 
@@ -33,6 +37,7 @@ def add_defects(
         donor: Another good image, of which defects may be made, float32 [H, W, 3].
         part: Places (row, column) where a defect may be centered, [N, 2].
         rng: Draws everything.
+        radius: Of the smallest and the largest defect, relative to the image's shorter side.
 
     Returns:
         The new image, float32 [H, W, 3], and what visibly changed, bool [H, W].
@@ -40,7 +45,7 @@ def add_defects(
     result = image.copy()
     while True:
         for _ in range(rng.integers(1, 5)):
-            _add_one(result, donor, part[rng.integers(len(part))], RADIUS, rng)
+            _add_one(result, donor, part[rng.integers(len(part))], radius, rng)
         mask = _visible_change(image, result)
         if mask.sum() >= SMALLEST_AREA:
             return result, mask

@@ -22,8 +22,9 @@ demo: $(UV) ## fit a small detector on the embedded sample, find the defects, wr
 	$(call say,Finding defects)
 	$(UV) run --no-sync sw-anomaly eval --category bottle
 
+# The longest suite comes first: as the last one it would run alone.
 test: .venv $(PACKAGES:%=.venvs/%) ## pass every check and every test: two suites at a time, on a thread each
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs=2 --output-sync=target lint test-workspace $(PACKAGES:%=test-%)
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs=2 --output-sync=target test-sw-sparse lint test-workspace $(PACKAGES:%=test-%)
 	$(call say,All checks passed)
 
 # Tests are checked for names, attributes and results; their arguments are often wrong on purpose.

@@ -189,6 +189,7 @@ def test_synthetic_defects_in_tiles_are_as_small_as_what_matters():
     smallest, largest = defect_radius(config, tiles=True)
     assert smallest == pytest.approx(3 / 320)
     assert largest < RADIUS[1]
+    assert defect_radius(replace(config, smallest_defect=76), tiles=True)[1] == pytest.approx(RADIUS[1])
 
 
 def test_tiles_and_places_do_not_go_together(category, tmp_path):

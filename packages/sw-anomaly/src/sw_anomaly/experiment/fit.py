@@ -129,7 +129,7 @@ def _choose_tiling(images: Sequence[LabelledImage], config: TrainingConfig, alig
 
 def defect_radius(config: TrainingConfig, tiles: bool) -> tuple[float, float]:
     """Return the radii of the smallest and largest synthetic defects; in tiles, of what matters there."""
-    smallest = config.smallest_defect / 2 / config.image_size
+    smallest = min(config.smallest_defect / 2 / config.image_size, RADIUS[1] / LARGEST_IN_TILES)
     return (smallest, LARGEST_IN_TILES * smallest) if tiles else RADIUS
 
 
@@ -153,7 +153,7 @@ class Shown:
         intensity: Intensity,
         seed: int,
         progress: Progress,
-        radius: tuple[float, float] = RADIUS,
+        radius: tuple[float, float],
     ) -> None:
         self.seed = seed
         others = Views(split.validation, view, intensity, at_most=round(HELD_OUT * TILES), radius=radius)

@@ -217,5 +217,5 @@ def _noise(size: tuple[int, ...], scale: float, rng: np.random.Generator) -> np.
 
 def _visible_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     change = np.abs(after - before)
-    largest = np.maximum(np.maximum(change[..., 0], change[..., 1]), change[..., 2])  # ten times as fast as max(axis=2)
+    largest = np.maximum(np.maximum(change[..., 0], change[..., 1]), change[..., 2])  # max(axis=2) is slow
     return ndimage.uniform_filter(largest, 3) > VISIBLE

@@ -30,6 +30,17 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
+@pytest.fixture(params=["avx512", "avx2", "portable"])
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each of the kernels that this machine can run."""
+    if sw_ops.backend._C is None or not sw_ops.backend._C.cpu.instruction_set_available(request.param):
+        pytest.skip(f"{request.param} cannot run here")
+    before = sw_ops.backend._C.cpu.instruction_set()
+    sw_ops.backend._C.cpu.use_instruction_set(request.param)
+    yield request.param
+    sw_ops.backend._C.cpu.use_instruction_set(before)
+
+
 def seeded(seed: int) -> torch.Generator:
     """Return a generator on the device under test."""
     return torch.Generator(torch.get_default_device()).manual_seed(seed)

@@ -56,17 +56,6 @@ def by_the_formula(eps: float, *values: Tensor) -> Tensor:
     return y
 
 
-@pytest.fixture(params=["avx512", "avx2", "portable"])
-def instruction_set(request: pytest.FixtureRequest):
-    """Each of the kernels that this machine can run."""
-    if _C is None or not _C.cpu.instruction_set_available(request.param):
-        pytest.skip(f"{request.param} cannot run here")
-    before = _C.cpu.instruction_set()
-    _C.cpu.use_instruction_set(request.param)
-    yield request.param
-    _C.cpu.use_instruction_set(before)
-
-
 def laid_out(values: list[Tensor], layout: torch.memory_format) -> list[Tensor]:
     return [v.contiguous(memory_format=layout) if v.ndim == 4 else v for v in values]
 

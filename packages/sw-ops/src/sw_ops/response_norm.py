@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sw_ops.arguments import check_response_norm
-from sw_ops.backend import _C, serving_backend
+from sw_ops.backend import _C
 from sw_ops.operators import decomposition, register, served_by_pytorch
 
 
@@ -55,7 +55,6 @@ def _is_compiled(x: Tensor, *others: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and all(t.dtype == torch.float32 for t in (x, *others))
-        and serving_backend(x.device, x.dtype) == "native"
         and not torch.compiler.is_compiling()  # which joins the norm to its neighbours
         and not served_by_pytorch(x)
     )

@@ -66,12 +66,11 @@ def say(line: str) -> None:
 @contextmanager
 def progress_bar(text: str) -> Iterator[Progress]:
     """Show on a terminal how far something is; nothing is shown where standard error is no terminal."""
-    terminal = Console(stderr=True)
-    if not terminal.is_terminal or not is_first_process():
+    if not is_first_process():
         yield lambda done, total: None
         return
     columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=terminal, transient=True) as bars:
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         bar = bars.add_task("", total=None)
         yield lambda done, total: bars.update(bar, completed=done, total=total)
 

@@ -16,6 +16,8 @@ using sw::Channels;
 using sw::MapView;
 using sw::MlpProblem;
 using sw::MlpTensors;
+using sw::NearestProblem;
+using sw::NearestTensors;
 using sw::ResponseNormProblem;
 using sw::Scalar;
 using sw::StripeProblem;
@@ -98,6 +100,22 @@ struct Argument<const MlpTensors&> {  // data pointers, in the order of the memb
 };
 
 template <>
+struct Argument<const NearestProblem&> {  // its members in order
+    using Python = std::array<int64_t, 9>;
+    static NearestProblem from(const Python& n) { return {n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]}; }
+};
+
+template <>
+struct Argument<const NearestTensors&> {  // data pointers, in the order of the members
+    using Python = std::array<Address, 6>;
+    static NearestTensors from(const Python& t) {
+        const auto numbers = [&t](size_t k) { return static_cast<const int64_t*>(pointer(t[k])); };
+        const auto floats = [&t](size_t k) { return static_cast<float*>(pointer(t[k])); };
+        return {floats(0), pointer(t[1]), floats(2), numbers(3), numbers(4), floats(5)};
+    }
+};
+
+template <>
 struct Argument<const ResponseNormProblem&> {  // batch, channels, pixels; whether channels-last; epsilon
     using Python = std::tuple<std::array<int64_t, 3>, bool, double>;
     static ResponseNormProblem from(const Python& p) {
@@ -124,6 +142,7 @@ void bind_cpu(py::module_ m) {
     m.def("depthwise_weight_grad", bound(sw::cpu::depthwise_weight_grad));
     m.def("mlp", bound(sw::cpu::mlp));
     m.def("mlp_workspace", bound(sw::cpu::mlp_workspace));
+    m.def("nearest", bound(sw::cpu::nearest));
     m.def("response_norm", bound(sw::cpu::response_norm));
     m.def("response_norm_backward", bound(sw::cpu::response_norm_backward));
     m.def("multiply_adds", bound(sw::cpu::multiply_adds));

@@ -29,7 +29,8 @@ def test_doctor_says_that_everything_works() -> None:
 
 
 @pytest.mark.parametrize(
-    "operator", ["stripe_conv2d_fused", "depthwise_conv2d", "pointwise_mlp", "global_response_norm"]
+    "operator",
+    ["stripe_conv2d_fused", "depthwise_conv2d", "pointwise_mlp", "global_response_norm", "nearest_distances"],
 )
 def test_doctor_notices_a_wrong_kernel(operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right = getattr(doctor, operator)

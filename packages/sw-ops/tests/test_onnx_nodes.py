@@ -24,7 +24,6 @@ pytestmark = [
     ),
     pytest.mark.skipif(not hasattr(getattr(torch.onnx, "ops", None), "symbolic"), reason="nodes need torch 2.8"),
 ]
-NODES = {"StripeConv", "StripeConvOfChannels", "PointwiseMlp"}
 
 
 class Stripes(nn.Module):
@@ -67,6 +66,23 @@ class Block(nn.Module):
         return sw_ops.pointwise_mlp(x, processed, *self.weights, eps=1e-3)
 
 
+class Memory(nn.Module):
+    """Maps compared with what is remembered nearby."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = nn.Buffer(torch.randn(4, 6, 5, 32, generator=seeded(7)).half())
+        squares = self.memory.float().square().sum(2)
+        squares[..., 20:] = torch.inf
+        self.squares = nn.Buffer(squares)
+        self.rows = nn.Buffer(torch.tensor([[0, 0, 1], [0, 1, 2], [4, 5, 5]]))
+        self.columns = nn.Buffer(torch.tensor([[0, 0], [1, 2], [2, 3], [3, 3]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = sw_ops.nearest_distances(x.sum(0).permute(1, 2, 0), self.memory, self.squares, self.rows, self.columns)
+        return found * x[:, 0]
+
+
 def session(model: Any, library: bool, folder: Path, threads: int = 1) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
@@ -91,6 +107,7 @@ MODULES = {
     "some channels": (Stripes(7, 9, some=True), (2, 7, 9, 8), {"StripeConvOfChannels"}),
     "block": (Block(18, 13), (2, 18, 8, 6), {"StripeConv", "PointwiseMlp"}),
     "block without ghosts": (Block(8, 8), (3, 8, 5, 5), {"StripeConv", "PointwiseMlp"}),
+    "memory": (Memory(), (2, 5, 8, 4), {"NearestDistances"}),
     "layer": (FusedShiftwiseConv2d(8, 13, split=ChannelSplit.published(8, 0.23)), (2, 8, 10, 10), {"StripeConv"}),
 }
 

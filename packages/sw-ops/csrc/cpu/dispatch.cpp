@@ -5,17 +5,28 @@
 #include <string>
 #include <vector>
 
+#ifdef SW_X86
+#include <cpuid.h>
+#endif
+
 #include "instruction_set.h"
 
 namespace sw::cpu {
 namespace {
+
+#ifdef SW_X86
+bool converts_halves() {  // compilers before GCC 11 have no name for it in __builtin_cpu_supports
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
 
 // The fastest first.
 std::vector<const InstructionSet*> find_instruction_sets() {
     std::vector<const InstructionSet*> found;
 #ifdef SW_X86
     __builtin_cpu_init();
-    const bool avx2_runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx2_runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && converts_halves();
     const bool avx512_runs = avx2_runs && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
     if (avx512_runs) found.push_back(&avx512::functions);
@@ -87,6 +98,20 @@ void mlp(const MlpProblem& problem, const MlpTensors& tensors, int threads) {
 }
 
 int64_t mlp_workspace(const MlpProblem& problem, int threads) { return current().load()->mlp_workspace(problem, threads); }
+
+void nearest(const NearestProblem& problem, const NearestTensors& tensors, int threads) {
+    const auto check = [](const char* name, const int64_t* numbers, int64_t count, int64_t end) {
+        for (int64_t k = 0; k < count; ++k) {
+            if (numbers[k] < 0 || numbers[k] >= end) {
+                throw std::out_of_range(std::string(name) + ": got " + std::to_string(numbers[k]) + ", want numbers of the memory's " +
+                                        std::to_string(end) + ", from 0 on");
+            }
+        }
+    };
+    check("rows", tensors.rows, problem.strips * problem.near_rows, problem.memory_rows);
+    check("columns", tensors.columns, problem.columns * problem.near_columns, problem.memory_columns);
+    current().load()->nearest(problem, tensors, threads);
+}
 
 void response_norm(const ResponseNormProblem& problem, const float* x, const float* weight, const float* bias, float* norms,
                    float* y, int threads) {

@@ -14,6 +14,7 @@ struct InstructionSet {
     decltype(&sw::cpu::depthwise_weight_grad) depthwise_weight_grad;
     decltype(&sw::cpu::mlp) mlp;
     decltype(&sw::cpu::mlp_workspace) mlp_workspace;
+    decltype(&sw::cpu::nearest) nearest;
     decltype(&sw::cpu::response_norm) response_norm;
     decltype(&sw::cpu::response_norm_backward) response_norm_backward;
     decltype(&sw::cpu::multiply_adds) multiply_adds;

@@ -3,6 +3,7 @@
 // Wanted: 0 <= anchor < length.
 #pragma once
 #include "../mlp.h"
+#include "../nearest.h"
 #include "../response_norm.h"
 #include "../stripe.h"
 
@@ -35,6 +36,10 @@ void depthwise_weight_grad(const StripeProblem&, const MapView& x, const MapView
 // its workspace must hold
 void mlp(const MlpProblem&, const MlpTensors&, int threads);
 int64_t mlp_workspace(const MlpProblem&, int threads);
+
+// Squared distances to the nearest of what is remembered near each point, as nearest.h has them. `count` is a multiple of
+// 16: as wide as the widest vectors.
+void nearest(const NearestProblem&, const NearestTensors&, int threads);
 
 // y = x * (1 + weight * n) + bias, and the norms [batch, channels] that n is made of, all float. Backward: grad_x, and for
 // each image and channel the sums over the pixels of x * grad and of grad, [batch, channels].

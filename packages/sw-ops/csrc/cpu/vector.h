@@ -11,6 +11,10 @@
 #include <type_traits>
 #include <utility>
 
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
+
 #define SW_INLINE_LAMBDA __attribute__((always_inline))
 #define SW_INLINE inline SW_INLINE_LAMBDA
 
@@ -103,6 +107,11 @@ SW_INLINE Vector<float> widen(Halves halves, BFloat16) {
 }
 
 SW_INLINE Vector<float> widen(Halves halves, Float16) {
+#if defined(__F16C__) && SW_VECTOR_BYTES == 64
+    return bit_cast<Vector<float>>(_mm512_cvtph_ps(bit_cast<__m256i>(halves)));
+#elif defined(__F16C__) && SW_VECTOR_BYTES == 32
+    return bit_cast<Vector<float>>(_mm256_cvtph_ps(bit_cast<__m128i>(halves)));
+#else
     constexpr uint32_t exponent_shift = (127 - 15) << 23;
     const Words half = __builtin_convertvector(halves, Words);
     const Words magnitude = (half & 0x7fff) << 13;
@@ -113,6 +122,7 @@ SW_INLINE Vector<float> widen(Halves halves, Float16) {
     const Words finite = select(magnitude < (1u << 23), subnormal, normal);
     return bit_cast<Vector<float>>(((half & 0x8000) << 16) |
                                    select(magnitude >= (31u << 23), normal + exponent_shift, finite));
+#endif
 }
 
 // Both round to nearest, ties to even.

@@ -16,7 +16,7 @@ struct TensorInfo;
 
 constexpr uint32_t version = 17;  // the first with KernelContext_ParallelFor
 constexpr int failed = 1, invalid_argument = 2;  // codes of a status
-constexpr int type_float = 1, type_int64 = 7;    // of a tensor's elements
+constexpr int type_float = 1, type_int64 = 7, type_float16 = 10;  // of a tensor's elements
 
 using Table = const void* const*;  // of functions: OrtApi
 

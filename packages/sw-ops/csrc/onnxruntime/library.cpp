@@ -217,6 +217,35 @@ struct PointwiseMlp {
     float epsilon = 0;
 };
 
+// points [rows, columns, depth], memory [W, R, depth, count], squares [W, R, count], rows [strips, J], columns [columns, I]:
+// what sw_ops.nearest_distances computes, [rows, columns].
+struct NearestDistances {
+    static constexpr const char* name = "NearestDistances";
+    static constexpr size_t inputs = 5;
+    static int type(size_t index) { return index == 1 ? type_float16 : index < 3 ? type_float : type_int64; }
+
+    NearestDistances(const Api&, const KernelInfo*) {}
+
+    void compute(const Call& call) const {
+        const Shape points = call.shape(0), memory = call.shape(1), rows = call.shape(3), columns = call.shape(4);
+        if (points.size() != 3 || memory.size() != 4 || rows.size() != 2 || columns.size() != 2) {
+            throw std::invalid_argument("NearestDistances: got points " + text(points) + ", memory " + text(memory) + ", rows " +
+                                        text(rows) + " and columns " + text(columns) + ", want 3, 4, 2 and 2 dimensions");
+        }
+        const int64_t count = memory[3];
+        call.want_shape(1, "memory", {memory[0], memory[1], points[2], count});
+        call.want_shape(2, "squares", {memory[0], memory[1], count});
+        call.want_shape(4, "columns", {points[1], columns[1]});
+        if (count % 16) throw std::invalid_argument("memory: got " + text(memory) + ", want a multiple of 16 in the last dimension");
+        if (points[0] > 0 && rows[0] == 0) throw std::invalid_argument("rows: got " + text(rows) + ", want a strip or more");
+        float* const squared = call.output({points[0], points[1]});
+        cpu::nearest({points[0], points[1], points[2], memory[0], memory[1], count, rows[0], rows[1], columns[1]},
+                     {call.data<float>(0), call.data<void>(1), call.data<float>(2), call.data<int64_t>(3),
+                      call.data<int64_t>(4), squared},
+                     threads);
+    }
+};
+
 template <class Operator>
 struct Kernel {
     Api api;
@@ -256,7 +285,8 @@ CustomOp describe() {
     return op;
 }
 
-const CustomOp operators[] = {describe<StripeConv>(), describe<StripeConvOfChannels>(), describe<PointwiseMlp>()};
+const CustomOp operators[] = {describe<StripeConv>(), describe<StripeConvOfChannels>(), describe<PointwiseMlp>(),
+                                describe<NearestDistances>()};
 
 }  // namespace
 }  // namespace sw::ort

@@ -8,6 +8,7 @@ from sw_ops.backend import use_backend
 from sw_ops.depthwise import depthwise_conv2d
 from sw_ops.layer import FusedShiftwiseConv2d, ShiftwiseConv2d, reparameterize, shiftwise_conv2d
 from sw_ops.mlp import mlp_is_compiled, pointwise_mlp
+from sw_ops.nearest import nearest_distances
 from sw_ops.onnx_nodes import onnxruntime_library, to_onnx
 from sw_ops.operators import decompositions
 from sw_ops.response_norm import global_response_norm
@@ -31,6 +32,7 @@ __all__ = [
     "depthwise_conv2d",
     "global_response_norm",
     "mlp_is_compiled",
+    "nearest_distances",
     "onnxruntime_library",
     "pointwise_mlp",
     "position_embedding",

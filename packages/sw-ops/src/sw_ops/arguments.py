@@ -168,6 +168,46 @@ def check_mlp(x: Tensor, processed: Tensor, *rest: Tensor) -> None:
             raise _unlike(name, tensor, "x", x)
 
 
+def check_nearest(points: Tensor, memory: Tensor, squares: Tensor, rows: Tensor, columns: Tensor) -> None:
+    """Check the tensors of :func:`sw_ops.nearest_distances`.
+
+    Raises:
+        ValueError: for a shape.
+        TypeError: for a dtype or device.
+    """
+    for name, tensor, want in (
+        ("points", points, "[height, width, K]"),
+        ("memory", memory, "[columns, rows, K, N]"),
+        ("rows", rows, "[strips, J]"),
+        ("columns", columns, "[width, I]"),
+    ):
+        if tensor.ndim != want.count(",") + 1:
+            raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, want {want}")
+    (height, width, depth), (*places, known, count) = points.shape, memory.shape
+    if known != depth or count % 16:
+        want = f"[columns, rows, {depth}, a multiple of 16] as points has it"
+        raise ValueError(f"memory: got shape {tuple(memory.shape)}, want {want}")
+    if squares.shape != (*places, count):
+        raise ValueError(f"squares: got shape {tuple(squares.shape)}, want {(*places, count)} as memory has it")
+    if height and not len(rows):
+        raise ValueError(f"rows: got shape {tuple(rows.shape)}, want [strips, J] with a strip or more")
+    if len(columns) != width:
+        raise ValueError(f"columns: got shape {tuple(columns.shape)}, want [{width}, I] as points has it")
+    wanted = (("points", points, torch.float32), ("memory", memory, torch.float16), ("squares", squares, torch.float32))
+    for name, tensor, dtype in (*wanted, ("rows", rows, torch.int64), ("columns", columns, torch.int64)):
+        if tensor.dtype != dtype or tensor.device != points.device:
+            got, want = f"{tensor.dtype} on {tensor.device}", f"{dtype} on {points.device}"
+            raise TypeError(f"{name}: got {got}, want {want}")
+
+
+def check_numbers(end: int, **numbers: Tensor) -> None:
+    """Raise ``IndexError`` unless all numbers in the named tensor are from 0 to below ``end``."""
+    for name, tensor in numbers.items():
+        wrong = tensor[(tensor < 0) | (tensor >= end)]
+        if len(wrong):
+            raise IndexError(f"{name}: got {int(wrong[0])}, want numbers of the memory's {end}, from 0 on")
+
+
 def check_response_norm(x: Tensor, weight: Tensor, bias: Tensor) -> None:
     """Check a map and the parameters of its response norm, which may be of another floating-point dtype.
 

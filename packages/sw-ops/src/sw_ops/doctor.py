@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from sw_ops import backend, mlp, reference, response_norm
+from sw_ops import backend, mlp, nearest, reference, response_norm
 from sw_ops.backend import serving_backend
 from sw_ops.depthwise import depthwise_conv2d
 from sw_ops.mlp import pointwise_mlp
+from sw_ops.nearest import nearest_distances
 from sw_ops.response_norm import global_response_norm
 from sw_ops.stripe import stripe_conv2d, stripe_conv2d_fused
 
@@ -159,6 +160,13 @@ def self_test(device: torch.device, dtype: torch.dtype) -> float:
         in_float64: list[Any] = [*(t.cpu().double() for t in inputs), 1e-6]
         want.append(mlp._by_pytorch(*in_float64))
         got.append(pointwise_mlp(*inputs).cpu().double())
+        if dtype == torch.float32:
+            memory = torch.randn(3, 4, 8, 16, generator=generator).half()
+            numbers = torch.tensor([[0, 1], [1, 2], [2, 2]])
+            points = torch.randn(7, 3, 8, generator=generator)
+            arguments = (points, memory, memory.float().square().sum(2), numbers, numbers)
+            want.append(nearest._by_pytorch(points.double(), *arguments[1:]))
+            got.append(nearest_distances(*(t.to(device) for t in arguments)).cpu().double())
     return max(float((g - w).abs().max() / w.abs().max()) for g, w in zip(got, want, strict=True))
 
 

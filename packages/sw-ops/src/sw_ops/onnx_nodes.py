@@ -137,6 +137,11 @@ def pointwise_mlp(x: Tensor, processed: Tensor, *weights: Tensor, eps: float) ->
     return _node("PointwiseMlp", inputs, attributes, pixels.shape).permute(0, 3, 1, 2)
 
 
+def nearest_distances(points: Tensor, memory: Tensor, squares: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Write a node for :func:`sw_ops.nearest_distances`, ``NearestDistances``."""
+    return _node("NearestDistances", (points, memory, squares, rows, columns), {}, points.shape[:2])
+
+
 def _node(name: str, inputs: Sequence[Tensor], attributes: dict[str, Any], shape: Sequence[int]) -> Tensor:
     if torch.jit.is_tracing():
         return _TracedNode.apply(name, attributes, shape, *inputs)
@@ -256,6 +261,68 @@ project_bias) => (y) {
     projected = MatMul (normed, project_columns)
     branch = Add (projected, project_bias)
     y = Add (x, branch)
+}""",
+    "NearestDistances": """
+NearestDistances (points, memory, squares, rows, columns) => (y) {
+    none = Constant <value_ints = [0]> ()
+    one = Constant <value_ints = [1]> ()
+    two = Constant <value_ints = [2]> ()
+    three = Constant <value_ints = [3]> ()
+    any = Constant <value_ints = [-1]> ()
+    height = Shape <start = 0, end = 1> (points)
+    width = Shape <start = 1, end = 2> (points)
+    depth = Shape <start = 2, end = 3> (points)
+    strips = Shape <start = 0, end = 1> (rows)
+    up = Add (height, strips)
+    last = Sub (up, one)
+    strip_rows = Div (last, strips)
+    padded_height = Mul (strip_rows, strips)
+    more = Sub (padded_height, height)
+    no_pads = Constant <value_ints = [0, 0, 0]> ()
+    pads = Concat <axis = 0> (no_pads, more, none, none)
+    padded = Pad (points, pads)
+    cut = Concat <axis = 0> (strips, strip_rows, width, depth)
+    by_strips = Reshape (padded, cut)
+    found = Transpose <perm = [2, 0, 1, 3]> (by_strips)
+    count = Shape <start = 3, end = 4> (memory)
+    of_places = Concat <axis = 0> (any, depth, count)
+    at_places = Reshape (memory, of_places)
+    of_squares = Concat <axis = 0> (any, count)
+    squares_at_places = Reshape (squares, of_squares)
+    memory_rows = Shape <start = 1, end = 2> (memory)
+    first_places = Mul (columns, memory_rows)
+    columns_apart = Transpose <perm = [1, 0]> (first_places)
+    rows_apart = Transpose <perm = [1, 0]> (rows)
+    outer = Constant <value_ints = [1, 3]> ()
+    inner = Constant <value_ints = [0, 2]> ()
+    by_columns = Unsqueeze (columns_apart, outer)
+    by_rows = Unsqueeze (rows_apart, inner)
+    places_apart = Add (by_columns, by_rows)
+    of_steps = Concat <axis = 0> (any, width, strips)
+    places = Reshape (places_apart, of_steps)
+    lowest_shape = Concat <axis = 0> (width, strips, strip_rows)
+    start = ConstantOfShape <value = float[1] {inf}> (lowest_shape)
+    lowest = Scan <num_scan_inputs = 1, body = compare
+        (float[w, s, r] before, int64[w, s] place) => (float[w, s, r] after) {
+        near = Gather <axis = 0> (at_places, place)
+        wide = Cast <to = 1> (near)
+        product = MatMul (found, wide)
+        twice = Add (product, product)
+        near_squares = Gather <axis = 0> (squares_at_places, place)
+        every_row = Unsqueeze (near_squares, two)
+        offsets = Sub (every_row, twice)
+        least = ReduceMin <keepdims = 0> (offsets, three)
+        after = Min (before, least)
+    }> (start, places)
+    own = Mul (found, found)
+    own_squares = ReduceSum <keepdims = 0> (own, three)
+    signed = Add (lowest, own_squares)
+    zero = Constant <value_float = 0.0> ()
+    squared = Max (signed, zero)
+    rows_first = Transpose <perm = [1, 2, 0]> (squared)
+    of_map = Concat <axis = 0> (any, width)
+    joined = Reshape (rows_first, of_map)
+    y = Slice (joined, none, height, none)
 }""",
 }
 

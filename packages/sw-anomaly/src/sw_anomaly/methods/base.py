@@ -137,8 +137,8 @@ class MemoryMethod(HeatMethod):
     """A method that compares with what it remembers of good views, and can leave one of these out.
 
     Attributes:
-        squares: The squared norm of each remembered patch; of the shape ``origins`` can be broadcast to.
-        origins: The number of the view that each patch is of, among those that the method was fitted to; after the
+        squares: The squared norm of each remembered patch, [..., N] or more, of which the rest is infinite.
+        origins: The number of the view that each patch is of, [N], among those that the method was fitted to; after the
             method was read from a file nothing is known of that, and it is empty.
     """
 
@@ -154,7 +154,8 @@ class MemoryMethod(HeatMethod):
         """Judge as if this view had not been remembered, unless it is the only one; None leaves out nothing."""
         squares = self.squares
         if view is not None and (self.origins != view).any():
-            self.squares = squares.masked_fill(self.origins == view, math.inf)
+            self.squares = squares.clone()
+            self.squares[..., : len(self.origins)].masked_fill_(self.origins == view, math.inf)
         try:
             yield
         finally:

@@ -44,10 +44,10 @@ class ViewGraph(nn.Module):
         sides = image.shape[:2]
         extent = torch.stack([torch.scalar_tensor(side, dtype=DOUBLE) for side in sides])
         small = torch.full((2,), self.size, dtype=DOUBLE) if self.crop is None else scaled_down(extent, self.size)
-        down = [scaling(side, self.size, extent[i], small[i]) for i, side in enumerate(sides)]
-        levels = image.to(DOUBLE) * self.gain if self.is_deep else image.to(DOUBLE)
-        canvas = self._round(torch.einsum("hwc,vw->chv", levels, down[1]))  # as Pillow does, in two steps
-        canvas = self._round(torch.einsum("chv,uh->cuv", canvas, down[0]))
+        down = [scaling(side, self.size, extent[i], small[i]).float() for i, side in enumerate(sides)]
+        levels = image.to(DOUBLE) * self.gain if self.is_deep else image
+        canvas = self._round(torch.einsum("hwc,vw->chv", levels.float(), down[1]))  # as Pillow does, in two steps
+        canvas = self._round(torch.einsum("chv,uh->cuv", canvas, down[0])).to(DOUBLE)
 
         def enlarge(heat: Tensor) -> Tensor:
             up = [scaling(self.size, side, small[i], extent[i]) for i, side in enumerate(sides)]
@@ -145,16 +145,18 @@ def find_part(canvas: Tensor, shape: Tensor, ground: Tensor) -> tuple[Tensor, Te
 def gradient_magnitude(image: Tensor, shape: Tensor, sigma: Tensor, most: int) -> Tensor:
     """``pose.gradient_magnitude`` of an image [S, S]; ``most`` bounds a filter's reach."""
     offsets = torch.arange(-most, most + 1)
+    places = torch.arange(-most, len(image) + most)
     smooth = torch.exp(-0.5 * (offsets / sigma).square()) * (offsets.abs() <= (TRUNCATE * sigma + 0.5).floor())
     smooth = smooth / smooth.sum()
     steep = smooth * offsets / sigma.square()
 
     def filtered(lines: Tensor, extent: Tensor, kernel: Tensor) -> Tensor:
         """Along the first axis, reflected at both ends."""
-        place = torch.arange(len(lines))[:, None] + offsets
-        place = torch.where(place < 0, -1 - place, place)
+        place = torch.where(places < 0, -1 - places, places)
         place = torch.where(place >= extent, 2 * extent.long() - 1 - place, place).clamp(0, len(lines) - 1)
-        return (lines[place] * kernel[:, None]).sum(1)
+        return F.conv2d(lines.index_select(0, place)[None, None], kernel.float()[None, None, :, None])[0, 0]
+
+    image = image.float()
 
     down = filtered(filtered(image, shape[0], steep).T, shape[1], smooth).T
     across = filtered(filtered(image, shape[0], smooth).T, shape[1], steep).T
@@ -197,22 +199,26 @@ def _around(mask: Tensor, kernel: Tensor) -> Tensor:
 def components(mask: Tensor) -> Tensor:
     """For each pixel the first pixel, counted in rows, of its four-connected region of equal pixels: int64 [H, W].
 
-    Hooking and pointer jumping (Shiloach and Vishkin, "An O(log n) parallel connectivity algorithm", 1982): of the
-    pixels that two neighbours point to the later one comes to point to the earlier one, and pointers are shortened.
+    Runs of equal pixels in a row are joined with those that they touch in the row above, by hooking and pointer jumping
+    (Shiloach and Vishkin, "An O(log n) parallel connectivity algorithm", 1982): of the runs that two touching ones
+    point to the later one comes to point to the earlier one, and pointers are shortened.
     """
-    flat, pixel = mask.flatten(), torch.arange(mask.numel()).view(mask.shape)
-    one = torch.cat([pixel[1:].flatten(), pixel[:, 1:].flatten()])
-    other = torch.cat([pixel[:-1].flatten(), pixel[:, :-1].flatten()])
-    joined = flat.index_select(0, one) == flat.index_select(0, other)
-    one, other = one * joined, other * joined  # those that are not joined leave the first pixel to itself
-    pointers = pixel.flatten()
+    starts = F.pad(mask[:, 1:] != mask[:, :-1], (1, 0), value=True)
+    run = starts.flatten().long().cumsum(0) - 1
+    first = starts.flatten().nonzero()[:, 0]
+    touch = (mask[1:] == mask[:-1]) & (
+        starts[1:] | starts[:-1]
+    )  # once for two runs, where the later one of them starts
+    below = touch.flatten().nonzero()[:, 0] + mask.shape[1]
+    one, other = run.index_select(0, below), run.index_select(0, below - mask.shape[1])
+    pointers = run.index_select(0, first)
     for _ in range(ROUNDS):
-        first, second = pointers.index_select(0, one), pointers.index_select(0, other)
-        later, earlier = torch.maximum(first, second), torch.minimum(first, second)
+        ends = pointers.index_select(0, one), pointers.index_select(0, other)
+        later, earlier = torch.maximum(*ends), torch.minimum(*ends)
         pointers = pointers.scatter_reduce(0, later, earlier, "amin")
         for _ in range(JUMPS):
             pointers = pointers.index_select(0, pointers)
-    return pointers.view(mask.shape)
+    return first.index_select(0, pointers).index_select(0, run).view(mask.shape)
 
 
 def _far_end(along: Tensor, part: Tensor, count: Tensor) -> Tensor:
@@ -264,7 +270,7 @@ def _sample(pixels: Tensor, places: Tensor, shape: Tensor, count: int, kernel: K
     rows = around[:, None, 0].clamp(min=0).minimum(shape[0].long() - 1)
     columns = around[None, :, 1].clamp(min=0).minimum(shape[1].long() - 1)
     index = rows * pixels.shape[2] + columns  # [count, count, H, W]
-    seen = pixels.flatten(1).index_select(1, index.flatten()).view(-1, *index.shape)
+    seen = pixels.flatten(1).gather(1, index.flatten().expand(len(pixels), -1)).view(-1, *index.shape)
     down, right = places - near
     sampled = kernel(kernel(seen.unbind(2), right).unbind(1), down)
     beyond = (places < -0.5) | (places >= shape[:, None, None] - 0.5)

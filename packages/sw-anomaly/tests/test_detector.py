@@ -97,6 +97,16 @@ def test_thresholds_separate_what_can_be_separated():
     assert (thresholds.good.held_out, thresholds.good.level) == (1, pytest.approx(50 / 255))
 
 
+@pytest.mark.parametrize(("origin", "strength"), [(0, 0.5), (None, 1.0)])
+def test_real_defects_may_be_half_as_strong_as_drawn_ones(origin, strength):
+    """The threshold of pixels is halfway between good ones and these; of what is known to be real all counts."""
+    good, bad = np.full((8, 8, 3), 50, dtype=np.uint8), np.full((8, 8, 3), 50, dtype=np.uint8)
+    mask = np.zeros((8, 8), dtype=bool)
+    bad[2:4, 2:4], mask[2:4, 2:4] = 200, True
+    _, thresholds = combine({"bright": Bright(8)}, good[None], 1, [Case(bad, mask, origin)])
+    assert thresholds.pixel == pytest.approx((50 + strength * 150 / 2) / 255)
+
+
 @pytest.mark.parametrize("view", [View(64), VIEW])
 def test_all_that_a_checkpoint_says_is_read_again(tmp_path, view):
     info = describe(view)

@@ -21,14 +21,21 @@ class Constant(HeatMethod):
 
 def test_a_score_counts_by_how_widely_those_of_good_views_spread_wherever_they_lie():
     scores = np.stack([np.arange(1, 11), 10 * np.arange(1, 11)]).astype(float)
-    np.testing.assert_allclose(find_units(scores)[0], [3.6, 36])
-    np.testing.assert_allclose(find_units(scores + 1000)[0], [3.6, 36])
-    assert (find_units(np.zeros((2, 4))) > 0).all()
+    names = ["unet", "bank"]
+    np.testing.assert_allclose(find_units(names, scores)[0], [3.6, 36])
+    np.testing.assert_allclose(find_units(names, scores + 1000)[0], [3.6, 36])
+    assert (find_units(names, np.zeros((2, 4))) > 0).all()
 
 
 def test_a_map_counts_by_what_a_high_score_of_a_good_view_is():
     scores = np.stack([np.arange(1, 11), 10 * np.arange(1, 11)]).astype(float)
-    np.testing.assert_allclose(find_units(scores)[1], [9.1, 91])
+    np.testing.assert_allclose(find_units(["unet", "bank"], scores)[1], [9.1, 91])
+
+
+def test_features_of_a_pretrained_network_count_four_times():
+    scores = np.stack([np.arange(1, 11), 10 * np.arange(1, 11)]).astype(float)
+    expected = find_units(["unet", "bank"], scores) / [1, 4]
+    np.testing.assert_allclose(find_units(["unet", "patchcore"], scores), expected, rtol=1e-6)
 
 
 def test_scores_and_maps_add_up_in_their_units():

@@ -25,6 +25,7 @@ INSPECTED = 1000  # good views, at most
 INSPECTED_IN_TILES = 64  # likewise, of views that are inspected in tiles
 MAP_SIDE = 1024  # pixels along a map, of which no more count
 PIXELS_OF = 32  # good views, whose pixels count for the threshold of pixels beside those of views with defects
+STRENGTHS = (0.5, 0.75, 1.0)  # of pixels of real defects, of what drawn ones have above the level of good ones
 
 
 class GoodViews(Protocol):
@@ -95,7 +96,7 @@ def combine(
         units = np.ones(1, dtype=np.float32)
     elif units is None:
         opening = {number: _inspect(parts, good[number], number) for number in left[: max(held_out, PIXELS_OF)]}
-        units = find_units(np.array([[one.score for one in found] for found in opening.values()]).T)
+        units = find_units(list(parts), np.array([[one.score for one in found] for found in opening.values()]).T)
     memories = [part for part in parts.values() if isinstance(part, MemoryMethod)]
     suspects: list[int] = []
     for is_last in (False, True):
@@ -172,8 +173,13 @@ def _choose(
     seen = [number for number in range(len(defects)) if not scores[number] <= origins[number]]
     if not seen:
         return Thresholds(image, max(good.peaks), good, suspects)
+    shown = [
+        (good.level + strength * (found[number].map - good.level), defects[number].mask)
+        for number in seen
+        for strength in (STRENGTHS if defects[number].origin is not None else (1.0,))
+    ]
     pixels = Ranking(
-        np.concatenate([found[number].map[defects[number].mask] for number in seen]),
-        np.concatenate([found[number].map[~defects[number].mask] for number in seen] + [one.ravel() for one in maps]),
+        np.concatenate([heat[mask] for heat, mask in shown]),
+        np.concatenate([heat[~mask] for heat, mask in shown] + [one.ravel() for one in maps]),
     )
     return Thresholds(image, pixels.f1_max()[1], good, suspects)

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from sw_anomaly.methods.base import Inspection, Method
 
 UNIT = 0.9  # the quantile of the scores of good views that units follow
+WEIGHTS = {
+    "patchcore": 4.0
+}  # features of real images know real defects, a network that was trained on drawn ones may not
 
 
 class Ensemble(Method):
@@ -45,14 +48,15 @@ class Ensemble(Method):
         return Ensemble(parts, self.units.cpu().numpy())
 
 
-def find_units(scores: np.ndarray) -> np.ndarray:
-    """Of scores of good views [parts, N] what counts as 1, float32 [2, parts]: in scores, and in maps.
+def find_units(names: Sequence[str], scores: np.ndarray) -> np.ndarray:
+    """Of named parts' scores of good views [parts, N] what counts as 1, float32 [2, parts]: in scores, and in maps.
 
     In scores it is how widely they spread: a method that gives all images much the same is heard when it gives one a
-    little more. In maps it is a high score, which most places of good views stay far below.
+    little more. In maps it is a high score, which most places of good views stay far below. Some parts count more.
     """
     high = np.quantile(scores, UNIT, axis=1)
-    return np.maximum([high - np.median(scores, axis=1), high], 1e-6).astype(np.float32)
+    units = np.maximum([high - np.median(scores, axis=1), high], 1e-6)
+    return (units / [WEIGHTS.get(name, 1.0) for name in names]).astype(np.float32)
 
 
 def add(inspections: Sequence[Inspection], units: np.ndarray) -> Inspection:

@@ -115,9 +115,9 @@ test-third-parties: $(UV) ## segmentation_models_pytorch, anomalib and OpenVINO 
 	  openvino==2026.4.1
 	.venvs/third-parties/bin/python -m pytest -rs packages/sw-models/tests/test_third_parties.py
 
-peers: $(UV) ## anomalib beside sw-anomaly, in an environment of their own, for packages/sw-anomaly/tools/anomalib_patchcore.py
+peers: $(UV) ## anomalib and OpenVINO beside sw-anomaly, in an environment of their own, for packages/sw-anomaly/tools
 	UV_PROJECT_ENVIRONMENT=.venvs/peers $(UV) sync --quiet --package sw-anomaly
-	$(UV) pip install --quiet --python .venvs/peers anomalib==2.7.0
+	$(UV) pip install --quiet --python .venvs/peers anomalib==2.7.0 openvino==2026.4.1
 
 test-slow: .venv $(PACKAGES:%=.venvs/%) ## the tests that take minutes, and that `make test` leaves out
 	.venv/bin/python -m pytest -m slow tests

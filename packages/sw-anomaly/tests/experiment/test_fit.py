@@ -105,8 +105,9 @@ def test_verdicts_do_not_depend_on_the_number_of_threads(category, tmp_path, wit
         assert torch.get_num_threads() == threads
         verdicts.append([decide(found[-1], found[-1].inspect(image.pixels())) for image in category.test])
     one, other = found
-    assert one.image_threshold == pytest.approx(other.image_threshold, rel=1e-5)
-    assert one.pixel_threshold == pytest.approx(other.pixel_threshold, rel=1e-5)
+    # How widely good scores spread, by which they are divided, is a small difference of large numbers.
+    assert one.image_threshold == pytest.approx(other.image_threshold, rel=1e-4)
+    assert one.pixel_threshold == pytest.approx(other.pixel_threshold, rel=1e-4)
     for name, tensor in one.method.state().items():
         if "model." in name or name == "reference":  # what training gives
             assert tensor.equal(other.method.state()[name])

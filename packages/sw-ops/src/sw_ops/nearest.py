@@ -53,7 +53,8 @@ def nearest_distances(points: Tensor, memory: Tensor, squares: Tensor, rows: Ten
     wants_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (points, memory, squares))
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return _by_pytorch(*tensors)
-    if wants_grad or under_transform() or serving_backend(points.device, points.dtype) == "torch":
+    is_compiled = points.device.type == "cpu" and serving_backend(points.device, points.dtype) == "native"
+    if wants_grad or under_transform() or not is_compiled:
         check_numbers(memory.shape[1], rows=rows)
         check_numbers(memory.shape[0], columns=columns)
         return _by_pytorch(*tensors)

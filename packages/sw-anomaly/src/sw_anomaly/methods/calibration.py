@@ -96,7 +96,8 @@ def combine(
         units = np.ones(1, dtype=np.float32)
     elif units is None:
         opening = {number: _inspect(parts, good[number], number) for number in left[: max(held_out, PIXELS_OF)]}
-        units = find_units(list(parts), np.array([[one.score for one in found] for found in opening.values()]).T)
+        scores = np.array([[one.score for one in found] for found in opening.values()]).T
+        units = find_units(list(parts), scores, in_tiles)
     memories = [part for part in parts.values() if isinstance(part, MemoryMethod)]
     suspects: list[int] = []
     for is_last in (False, True):

@@ -48,15 +48,17 @@ class Ensemble(Method):
         return Ensemble(parts, self.units.cpu().numpy())
 
 
-def find_units(names: Sequence[str], scores: np.ndarray) -> np.ndarray:
+def find_units(names: Sequence[str], scores: np.ndarray, in_tiles: bool = False) -> np.ndarray:
     """Of named parts' scores of good views [parts, N] what counts as 1, float32 [2, parts]: in scores, and in maps.
 
     In scores it is how widely they spread: a method that gives all images much the same is heard when it gives one a
-    little more. In maps it is a high score, which most places of good views stay far below. Some parts count more.
+    little more. In maps it is a high score, which most places of good views stay far below. Some parts count more,
+    but not in tiles, which are for defects so small that features of some pixels average them away.
     """
     high = np.quantile(scores, UNIT, axis=1)
     units = np.maximum([high - np.median(scores, axis=1), high], 1e-6)
-    return (units / [WEIGHTS.get(name, 1.0) for name in names]).astype(np.float32)
+    weights = [1.0 if in_tiles else WEIGHTS.get(name, 1.0) for name in names]
+    return (units / weights).astype(np.float32)
 
 
 def add(inspections: Sequence[Inspection], units: np.ndarray) -> Inspection:

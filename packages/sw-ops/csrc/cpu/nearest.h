@@ -21,7 +21,7 @@ public:
         const float* const points = t.points + (first * p.columns + column) * p.depth;
         each_different(t.columns + column * p.near_columns, p.near_columns, [&](int64_t memory_column) {
             each_different(t.rows + strip * p.near_rows, p.near_rows, [&](int64_t memory_row) {
-                compare(points, height, memory_column * p.memory_rows + memory_row, lowest);
+                compare({points, p.columns * p.depth, height}, memory_column * p.memory_rows + memory_row, lowest);
             });
         });
         for (int64_t r = 0; r < height; ++r) {
@@ -43,55 +43,26 @@ private:
         }
     }
 
-    void compare(const float* points, int64_t height, int64_t place, Vector<float>* lowest) const {
+    void compare(const Rows& points, int64_t place, Vector<float>* lowest) const {
         const auto* const memory = static_cast<const Float16*>(t.memory) + place * p.depth * p.count;
         const float* const squares = t.squares + place * p.count;
-        const int64_t tiles = ceil_divide(height, most_rows);
-        for (int64_t n = 0; n < p.count;) {
-            const bool two = n + 2 * lanes<float> <= p.count;
-            for (int64_t tile = 0; tile < tiles; ++tile) {  // as high as each other
-                const int64_t row = height * tile / tiles, rows = height * (tile + 1) / tiles - row;
-                const float* const from = points + row * p.columns * p.depth;
-                if (two) {
-                    compare_tile<2>(rows, from, memory + n, squares + n, lowest + row, counts<most_rows>);
-                } else {
-                    compare_tile<1>(rows, from, memory + n, squares + n, lowest + row, counts<most_rows>);
-                }
+        for (int64_t n = 0; n < p.count; n += 2 * lanes<float>) {
+            const auto step = [&](int64_t k, int v) SW_INLINE_LAMBDA {
+                const Float16* const from = memory + k * p.count + n + v * lanes<float>;
+                if (v == 0) __builtin_prefetch(from + p.depth * p.count);  // of the next row, which is likely to come next
+                return load(from);
+            };
+            const auto finish = [&](int64_t row, int v, Vector<float> sum) SW_INLINE_LAMBDA {
+                const Vector<float> found = load(squares + n + v * lanes<float>) - 2 * sum;
+                lowest[row] = bit_cast<Vector<float>>(
+                    select(found < lowest[row], bit_cast<Words>(found), bit_cast<Words>(lowest[row])));
+            };
+            if (n + lanes<float> < p.count) {
+                product_tiles<2>(points, p.depth, step, finish);
+            } else {
+                product_tiles<1>(points, p.depth, step, finish);
             }
-            n += (two ? 2 : 1) * lanes<float>;
         }
-    }
-
-    template <int Vectors, int... Counts>
-    void compare_tile(int64_t rows, const float* points, const Float16* memory, const float* squares, Vector<float>* lowest,
-                      std::integer_sequence<int, Counts...>) const {
-        ((rows == Counts + 1 ? compare_tile<Counts + 1, Vectors>(points, memory, squares, lowest) : void()), ...);
-    }
-
-    template <int Count, int Vectors>
-    void compare_tile(const float* points, const Float16* memory, const float* squares, Vector<float>* lowest) const {
-        const int64_t stride = p.columns * p.depth, count = p.count, depth = p.depth;
-        Vector<float> sums[Count][Vectors] = {};
-        const float* starts[ceil_divide(Count, 3)];
-        for (int r = 0; r < Count; r += 3) starts[r / 3] = points + r * stride;
-#pragma GCC unroll 4
-        for (int64_t k = 0; k < depth; ++k) {
-            Vector<float> step[Vectors];
-            __builtin_prefetch(memory + (depth + k) * count);  // of the next row, which is likely to come next
-            unroll<Vectors>([&](auto v) SW_INLINE_LAMBDA { step[v] = load(memory + k * count + v * lanes<float>); });
-            unroll<Count>([&](auto r) SW_INLINE_LAMBDA {
-                constexpr int i = r;
-                const Vector<float> value = everywhere(starts[i / 3][(i % 3) * stride + k], counts<lanes<float>>);
-                unroll<Vectors>([&](auto v) SW_INLINE_LAMBDA { sums[r][v] += value * step[v]; });
-            });
-        }
-        unroll<Vectors>([&](auto v) SW_INLINE_LAMBDA {
-            const Vector<float> square = load(squares + v * lanes<float>);
-            unroll<Count>([&](auto r) SW_INLINE_LAMBDA {
-                const Vector<float> found = square - 2 * sums[r][v];
-                lowest[r] = bit_cast<Vector<float>>(select(found < lowest[r], bit_cast<Words>(found), bit_cast<Words>(lowest[r])));
-            });
-        });
     }
 
     const NearestProblem p;

@@ -49,52 +49,60 @@ struct Rows {
     int64_t stride, count;
 };
 
-// Adds up Count rows times one or two vectors of columns, and hands every sum to finish(row, column, vector).
-template <int Count, int Vectors, class Finish>
-void product_tile(const float* rows, int64_t stride, const float* const* columns, int64_t depth, int64_t row, int64_t column,
-                  const Finish& finish) {
+// Adds up Count rows times `Vectors` vectors of columns, of which step(k, v) loads what is at the depth k, and hands
+// every sum to finish(row, v, vector).
+template <int Count, int Vectors, class Step, class Finish>
+SW_INLINE void product_tile(const float* rows, int64_t stride, int64_t depth, const Step& step, const Finish& finish) {
     Vector<float> sums[Count][Vectors] = {};
     const float* starts[ceil_divide(Count, 3)];
     for (int r = 0; r < Count; r += 3) starts[r / 3] = rows + r * stride;
 #pragma GCC unroll 4
     for (int64_t k = 0; k < depth; ++k) {
-        Vector<float> step[Vectors];
-        unroll<Vectors>([&](auto v) SW_INLINE_LAMBDA { step[v] = load(columns[v] + k * panel); });
+        Vector<float> columns[Vectors];
+        unroll<Vectors>([&](auto v) SW_INLINE_LAMBDA { columns[v] = step(k, int{v}); });
         unroll<Count>([&](auto r) SW_INLINE_LAMBDA {
             constexpr int i = r;
             const Vector<float> value = everywhere(starts[i / 3][(i % 3) * stride + k], counts<lanes<float>>);
-            unroll<Vectors>([&](auto v) SW_INLINE_LAMBDA { sums[r][v] += value * step[v]; });
+            unroll<Vectors>([&](auto v) SW_INLINE_LAMBDA { sums[r][v] += value * columns[v]; });
         });
     }
     unroll<Count>([&](auto r) SW_INLINE_LAMBDA {
-        unroll<Vectors>([&](auto v) SW_INLINE_LAMBDA { finish(row + r, column + v * lanes<float>, sums[r][v]); });
+        unroll<Vectors>([&](auto v) SW_INLINE_LAMBDA { finish(int{r}, int{v}, sums[r][v]); });
     });
 }
 
-template <int Vectors, class Finish, int... Counts>
-void product_tile(int64_t count, const float* rows, int64_t stride, const float* const* columns, int64_t depth, int64_t row,
-                  int64_t column, const Finish& finish, std::integer_sequence<int, Counts...>) {
-    ((count == Counts + 1 ? product_tile<Counts + 1, Vectors>(rows, stride, columns, depth, row, column, finish) : void()),
-     ...);
+template <int Vectors, class Step, class Finish, int... Counts>
+void product_tile(int64_t count, const float* rows, int64_t stride, int64_t depth, const Step& step, const Finish& finish,
+                  std::integer_sequence<int, Counts...>) {
+    ((count == Counts + 1 ? product_tile<Counts + 1, Vectors>(rows, stride, depth, step, finish) : void()), ...);
+}
+
+// The same of any number of rows, in tiles as high as each other: a low one wastes what it loads.
+template <int Vectors, class Step, class Finish>
+void product_tiles(const Rows& rows, int64_t depth, const Step& step, const Finish& finish) {
+    const int64_t tiles = ceil_divide(rows.count, most_rows);
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t row = rows.count * tile / tiles, count = rows.count * (tile + 1) / tiles - row;
+        const auto finish_row = [&](int r, int v, Vector<float> sum) SW_INLINE_LAMBDA { finish(row + r, v, sum); };
+        product_tile<Vectors>(count, rows.data + row * rows.stride, rows.stride, depth, step, finish_row, counts<most_rows>);
+    }
 }
 
 // Columns [first, last) of rows x matrix, in groups, of which `first` begins one; after(column) follows each group.
 template <class Finish, class After>
 void product(const Rows& rows, const float* matrix, int64_t depth, int64_t first, int64_t last, const Finish& finish,
              const After& after) {
-    const int64_t tiles = ceil_divide(rows.count, most_rows);
     for (int64_t column = first; column < last; column += group) {
         const auto start = [&](int64_t c) { return matrix + c / panel * panel * depth + c % panel; };
         const float* const columns[2] = {start(column), start(column + lanes<float>)};
-        const bool two = column + lanes<float> < last;
-        for (int64_t tile = 0; tile < tiles; ++tile) {  // as high as each other: a low one wastes what it loads
-            const int64_t row = rows.count * tile / tiles, count = rows.count * (tile + 1) / tiles - row;
-            const float* const data = rows.data + row * rows.stride;
-            if (two) {
-                product_tile<2>(count, data, rows.stride, columns, depth, row, column, finish, counts<most_rows>);
-            } else {
-                product_tile<1>(count, data, rows.stride, columns, depth, row, column, finish, counts<most_rows>);
-            }
+        const auto step = [&](int64_t k, int v) SW_INLINE_LAMBDA { return load(columns[v] + k * panel); };
+        const auto finish_column = [&](int64_t row, int v, Vector<float> sum) SW_INLINE_LAMBDA {
+            finish(row, column + v * lanes<float>, sum);
+        };
+        if (column + lanes<float> < last) {
+            product_tiles<2>(rows, depth, step, finish_column);
+        } else {
+            product_tiles<1>(rows, depth, step, finish_column);
         }
         after(column);
     }

@@ -286,7 +286,7 @@ CustomOp describe() {
 }
 
 const CustomOp operators[] = {describe<StripeConv>(), describe<StripeConvOfChannels>(), describe<PointwiseMlp>(),
-                                describe<NearestDistances>()};
+                              describe<NearestDistances>()};
 
 }  // namespace
 }  // namespace sw::ort

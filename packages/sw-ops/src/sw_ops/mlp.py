@@ -16,7 +16,7 @@ from torch.utils.flop_counter import register_flop_formula
 from sw_ops import onnx_nodes
 from sw_ops.arguments import check_mlp
 from sw_ops.backend import _C, serving_backend, under_transform
-from sw_ops.operators import decomposition
+from sw_ops.operators import decomposition, define
 
 
 def pointwise_mlp(
@@ -81,7 +81,7 @@ def pointwise_mlp(
         check_mlp(*arguments[:-1])
         return onnx_nodes.pointwise_mlp(*arguments[:-1], eps=eps)
     if mlp_is_compiled(x):
-        return torch.ops.sw_ops.pointwise_mlp(*arguments)
+        return _operator(*arguments)
     check_mlp(*arguments[:-1])
     return _by_pytorch(*arguments)
 
@@ -161,12 +161,8 @@ def _fake(x: Tensor, processed: Tensor, *others: Any) -> Tensor:
     return torch.empty_like(x, memory_format=torch.channels_last)
 
 
-_library = torch.library.Library("sw_ops", "FRAGMENT")
-_library.define("pointwise_mlp" + torch.library.infer_schema(_by_pytorch, mutates_args=()))
-if hasattr(_C, "cpu"):
-    _library.impl("pointwise_mlp", _compiled, "CPU")
-torch.library.register_fake("sw_ops::pointwise_mlp", _fake, lib=_library)
-decomposition(torch.ops.sw_ops.pointwise_mlp.default)(_by_pytorch)
+_operator = define("pointwise_mlp", {"CPU": _compiled} if hasattr(_C, "cpu") else {}, _fake, _by_pytorch)
+decomposition(_operator)(_by_pytorch)
 
 
 @register_flop_formula(torch.ops.sw_ops.pointwise_mlp)

@@ -14,7 +14,7 @@ from torch import Tensor
 from sw_ops import onnx_nodes
 from sw_ops.arguments import check_nearest, check_numbers
 from sw_ops.backend import _C, serving_backend, under_transform
-from sw_ops.operators import decomposition
+from sw_ops.operators import decomposition, define
 
 
 def nearest_distances(points: Tensor, memory: Tensor, squares: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -47,18 +47,19 @@ def nearest_distances(points: Tensor, memory: Tensor, squares: Tensor, rows: Ten
         tensor([[25.]])
     """
     tensors = (points, memory, squares, rows, columns)
-    check_nearest(*tensors)
-    if onnx_nodes.written(points):
-        return onnx_nodes.nearest_distances(*tensors)
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     wants_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (points, memory, squares))
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return _by_pytorch(*tensors)
-    is_compiled = points.device.type == "cpu" and serving_backend(points.device, points.dtype) == "native"
-    if wants_grad or under_transform() or not is_compiled:
+    is_written = onnx_nodes.written(points)
+    takes_pytorch = is_traced or is_written or wants_grad or under_transform() or points.device.type != "cpu"
+    if not takes_pytorch and serving_backend(points.device, points.dtype) == "native":
+        return _operator(*tensors)
+    check_nearest(*tensors)
+    if is_written:
+        return onnx_nodes.nearest_distances(*tensors)
+    if not is_traced:
         check_numbers(memory.shape[1], rows=rows)
         check_numbers(memory.shape[0], columns=columns)
-        return _by_pytorch(*tensors)
-    return torch.ops.sw_ops.nearest_distances(*tensors)
+    return _by_pytorch(*tensors)
 
 
 def _by_pytorch(points: Tensor, memory: Tensor, squares: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -91,9 +92,5 @@ def _fake(points: Tensor, memory: Tensor, squares: Tensor, rows: Tensor, columns
     return points.new_empty(points.shape[:2])
 
 
-_library = torch.library.Library("sw_ops", "FRAGMENT")
-_library.define("nearest_distances" + torch.library.infer_schema(_by_pytorch, mutates_args=()))
-if hasattr(_C, "cpu"):
-    _library.impl("nearest_distances", _compiled, "CPU")
-torch.library.register_fake("sw_ops::nearest_distances", _fake, lib=_library)
-decomposition(torch.ops.sw_ops.nearest_distances.default)(_by_pytorch)
+_operator = define("nearest_distances", {"CPU": _compiled} if hasattr(_C, "cpu") else {}, _fake)
+decomposition(_operator)(_by_pytorch)

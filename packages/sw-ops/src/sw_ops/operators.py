@@ -31,13 +31,18 @@ def register(
     Returns:
         The operator.
     """
-    _library.define(name + torch.library.infer_schema(fake, mutates_args=()))
-    for key, kernel in kernels.items():
-        _library.impl(name, kernel, key)
-    operator = getattr(torch.ops.sw_ops, name).default
-    torch.library.register_fake(f"sw_ops::{name}", fake, lib=_library)
+    operator = define(name, kernels, fake)
     _library.impl(name, _differentiable(name, operator, save, backward), "Autograd")
     return operator
+
+
+def define(name: str, kernels: Mapping[str, Callable], fake: Callable, like: Callable | None = None) -> OpOverload:
+    """Register an operator without a gradient; its schema is that of ``like``, where ``fake`` has no annotations."""
+    _library.define(name + torch.library.infer_schema(like or fake, mutates_args=()))
+    for key, kernel in kernels.items():
+        _library.impl(name, kernel, key)
+    torch.library.register_fake(f"sw_ops::{name}", fake, lib=_library)
+    return getattr(torch.ops.sw_ops, name).default
 
 
 def _differentiable(name: str, operator: OpOverload, save: Callable, backward: Callable) -> Callable:

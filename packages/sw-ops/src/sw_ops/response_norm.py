@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sw_ops.arguments import check_response_norm
 from sw_ops.backend import _C
-from sw_ops.operators import decomposition, register, served_by_pytorch
+from sw_ops.operators import decomposition, define, register, served_by_pytorch
 
 
 def global_response_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> Tensor:
@@ -151,8 +151,8 @@ _forward = register(
 )
 decomposition(_forward)(_forward_by_pytorch)
 
-_library = torch.library.Library("sw_ops", "FRAGMENT")
-_library.define("global_response_norm_backward" + torch.library.infer_schema(_fake_gradients, mutates_args=()))
-if hasattr(_C, "cpu"):
-    _library.impl("global_response_norm_backward", _gradients_compiled, "CPU")
-torch.library.register_fake("sw_ops::global_response_norm_backward", _fake_gradients, lib=_library)
+define(
+    "global_response_norm_backward",
+    {"CPU": _gradients_compiled} if hasattr(_C, "cpu") else {},
+    _fake_gradients,
+)

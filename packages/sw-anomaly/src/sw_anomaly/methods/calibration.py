@@ -25,7 +25,7 @@ INSPECTED = 1000  # good views, at most
 INSPECTED_IN_TILES = 64  # likewise, of views that are inspected in tiles
 MAP_SIDE = 1024  # pixels along a map, of which no more count
 PIXELS_OF = 32  # good views, whose pixels count for the threshold of pixels beside those of views with defects
-STRENGTHS = (0.5, 0.75, 1.0)  # of pixels of real defects, of what drawn ones have above the level of good ones
+PIXEL_STRENGTHS = (0.5, 0.75, 1.0)  # of pixels of real defects, of what drawn ones have above the level of good ones
 
 
 class GoodViews(Protocol):
@@ -177,7 +177,7 @@ def _choose(
     shown = [
         (good.level + strength * (found[number].map - good.level), defects[number].mask)
         for number in seen
-        for strength in (STRENGTHS if defects[number].origin is not None else (1.0,))
+        for strength in (PIXEL_STRENGTHS if defects[number].origin is not None else (1.0,))
     ]
     pixels = Ranking(
         np.concatenate([heat[mask] for heat, mask in shown]),

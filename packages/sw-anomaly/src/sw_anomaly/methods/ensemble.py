@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from sw_anomaly.methods.base import Inspection, Method
 
 UNIT = 0.9  # the quantile of the scores of good views that units follow
-WEIGHTS = {
-    "patchcore": 4.0
-}  # features of real images know real defects, a network that was trained on drawn ones may not
+# Features of real images know real defects; a network that was trained on drawn ones may not.
+WEIGHTS = {"patchcore": 4.0}
 
 
 class Ensemble(Method):

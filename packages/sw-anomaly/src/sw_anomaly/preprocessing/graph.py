@@ -157,7 +157,6 @@ def gradient_magnitude(image: Tensor, shape: Tensor, sigma: Tensor, most: int) -
         return F.conv2d(lines.index_select(0, place)[None, None], kernel.float()[None, None, :, None])[0, 0]
 
     image = image.float()
-
     down = filtered(filtered(image, shape[0], steep).T, shape[1], smooth).T
     across = filtered(filtered(image, shape[0], smooth).T, shape[1], steep).T
     return (down.square() + across.square()).sqrt()
@@ -206,9 +205,8 @@ def components(mask: Tensor) -> Tensor:
     starts = F.pad(mask[:, 1:] != mask[:, :-1], (1, 0), value=True)
     run = starts.flatten().long().cumsum(0) - 1
     first = starts.flatten().nonzero()[:, 0]
-    touch = (mask[1:] == mask[:-1]) & (
-        starts[1:] | starts[:-1]
-    )  # once for two runs, where the later one of them starts
+    # Two runs touch once, in the first column that both have.
+    touch = (mask[1:] == mask[:-1]) & (starts[1:] | starts[:-1])
     below = touch.flatten().nonzero()[:, 0] + mask.shape[1]
     one, other = run.index_select(0, below), run.index_select(0, below - mask.shape[1])
     pointers = run.index_select(0, first)

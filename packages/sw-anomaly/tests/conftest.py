@@ -114,3 +114,9 @@ def scored_masks(draw, most_levels=50):
     masks = draw(hnp.arrays(bool, size))
     masks[0, 0, 0], masks[-1, -1, -1] = True, False
     return list(maps), list(masks)
+
+
+@pytest.fixture(scope="session")
+def exporter():
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="the extra sw-anomaly[onnx] is not installed")

@@ -55,12 +55,6 @@ def detector():
 
 
 @pytest.fixture(scope="module")
-def exporter():
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(name, reason="the extra sw-anomaly[onnx] is not installed")
-
-
-@pytest.fixture(scope="module")
 def exported(exporter, detector, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "nail.onnx"
     check = export_detector(detector, path, [draw_nail(1.2), draw_nail(4.0)[:, 9:]])

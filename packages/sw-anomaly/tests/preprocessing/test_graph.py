@@ -6,13 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.preprocessing import graph
-from sw_anomaly.preprocessing.graph import ViewGraph, components, dilate, erode, gradient_magnitude, otsu, scaling
+from sw_anomaly.preprocessing.graph import ViewGraph, components, dilate, erode, gradient_magnitude, otsu
 from sw_anomaly.preprocessing.pose import Crop
 from sw_anomaly.preprocessing.view import View
 
@@ -49,24 +48,6 @@ def test_parts_are_brought_into_their_pose_and_maps_back(seed, size):
 )
 def test_without_a_part_the_middle_is_viewed(image):
     assert_viewed_alike(View(160, CROP), image)
-
-
-@given(source=st.integers(1, 60), target=st.integers(1, 60), seed=st.integers(0, 99))
-def test_lines_are_scaled_as_by_pillow(source, target, seed):
-    line = np.random.default_rng(seed).random((1, source)).astype(np.float32)
-    wanted = np.array(Image.fromarray(line).resize((target, 1), Image.Resampling.BILINEAR))[0]
-    matrix = scaling(source + 3, target + 2, torch.tensor(float(source)), torch.tensor(float(target)))
-    scaled = matrix @ torch.from_numpy(np.pad(line[0], (0, 3), constant_values=9)).double()
-    np.testing.assert_allclose(scaled[:target].numpy(), wanted, atol=1e-5)
-
-
-@pytest.mark.parametrize("size", [(500, 230), (90, 160)])
-def test_scaled_images_differ_from_pillows_by_rounding_alone(size):
-    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    view, _ = ViewGraph(View(160))(torch.from_numpy(noise))
-    difference = np.abs(view[0].permute(1, 2, 0).numpy() - View(160).apply(noise).pixels)
-    assert difference.max() <= 2
-    assert (difference > 0).mean() < 0.01
 
 
 @given(mask=small_masks)

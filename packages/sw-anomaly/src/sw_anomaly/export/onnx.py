@@ -24,6 +24,7 @@ from sw_anomaly.evaluation.evaluate import Verdict, decide
 from sw_anomaly.methods.base import Inspection
 from sw_anomaly.preprocessing.graph import ViewGraph
 from sw_anomaly.preprocessing.pose import Crop
+from sw_anomaly.preprocessing.scaling import onnx_translations
 from sw_models.errors import InputError
 from sw_models.files import write_atomically
 from sw_ops import to_onnx, use_backend
@@ -195,6 +196,7 @@ def _write(decision: Decision, detector: Detector, path: Path) -> None:
             input_names=["image", *thresholds],
             output_names=list(OUTPUTS),
             dynamic_shapes=(sides, None, None),
+            custom_translation_table=onnx_translations(),
         )
     for name, value in thresholds.items():  # an input of an initializer's name may be left out
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, dtype=np.float32), name))

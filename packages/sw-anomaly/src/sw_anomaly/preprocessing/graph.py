@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +17,12 @@ from torch import Tensor, nn
 
 from sw_anomaly.data.intensity import Intensity
 from sw_anomaly.preprocessing.pose import AREA, CONTRAST, DARKEST, ELONGATION, ENDS, GAP, NORMAL_SIDE, TRUNCATE, Crop
+from sw_anomaly.preprocessing.scaling import scale_planes
 from sw_anomaly.preprocessing.view import View
 
 BINS = 256  # of the histogram from which Otsu's threshold follows
 ROUNDS, JUMPS = 10, 3  # of labelling, and in each, enough for mazes, see the tests
 DOUBLE = torch.float64
-
-Kernel = Callable[[Sequence[Tensor], Tensor], Tensor]  # values around a place, and how far it is from one to the next
 
 
 class ViewGraph(nn.Module):
@@ -42,80 +42,66 @@ class ViewGraph(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """View an image."""
         sides = image.shape[:2]
-        extent = torch.stack([torch.scalar_tensor(side, dtype=DOUBLE) for side in sides])
-        small = torch.full((2,), self.size, dtype=DOUBLE) if self.crop is None else scaled_down(extent, self.size)
-        down = [scaling(side, self.size, extent[i], small[i]).float() for i, side in enumerate(sides)]
-        levels = image.to(DOUBLE) * self.gain if self.is_deep else image
-        canvas = self._round(torch.einsum("hwc,vw->chv", levels.float(), down[1]))  # as Pillow does, in two steps
-        canvas = self._round(torch.einsum("chv,uh->cuv", canvas, down[0])).to(DOUBLE)
+        extent = torch.stack([torch.scalar_tensor(side, dtype=torch.long) for side in sides])
+        shape = torch.tensor([self.size] * 2) if self.crop is None else scaled_down(extent, self.size)
+        levels = (image.to(DOUBLE) * self.gain).float() if self.is_deep else image
+        canvas = scale_planes(levels.permute(2, 0, 1), extent, shape, self.size, self.size).float()
 
         def enlarge(heat: Tensor) -> Tensor:
-            up = [scaling(self.size, side, small[i], extent[i]) for i, side in enumerate(sides)]
-            return (up[0] @ heat.to(DOUBLE) @ up[1].T).float()
+            return scale_planes(heat[None], shape, extent, *sides)[0]
 
         if self.crop is None:
-            return canvas.float()[None], enlarge
+            return canvas[None], enlarge
         crop = self.crop
-        start, axis, ground = find_pose(canvas, small, crop)
-        view = take(canvas, small, start, axis, ground, crop, self.is_deep).float()[None]
+        start, axis, ground = find_pose(canvas, shape, crop)
+        view = take(canvas, shape, start, axis, ground, crop, self.is_deep)[None]
         return view, lambda heat: enlarge(put_back(heat, start, axis, crop, self.size))
-
-    def _round(self, levels: Tensor) -> Tensor:
-        return levels if self.is_deep else (levels + 0.5).floor()
 
 
 def scaled_down(extent: Tensor, size: int) -> Tensor:
-    """Height and width, float64 [2], to which ``view.scale_down`` scales an image of this ``extent``."""
-    return torch.round(extent * (size / extent.max()).clamp(max=1)).clamp(min=1)
-
-
-def scaling(source: int, target: int, extent: Tensor, wanted: Tensor) -> Tensor:
-    """Return the matrix [target, source] by which Pillow scales ``extent`` pixels of a line to ``wanted``."""
-    scale = extent / wanted
-    centres = (torch.arange(target, dtype=DOUBLE)[:, None] + 0.5) * scale
-    places = torch.arange(source, dtype=DOUBLE)
-    weights = (1 - (places + 0.5 - centres).abs() / scale.clamp(min=1)).clamp(min=0) * (places < extent)
-    return weights / weights.sum(1, keepdim=True).clamp(min=1e-9)
+    """Height and width, int64 [2], to which ``view.scale_down`` scales an image of this ``extent``."""
+    return torch.round(extent * (size / extent.max().to(DOUBLE)).clamp(max=1)).clamp(min=1).long()
 
 
 def find_pose(canvas: Tensor, shape: Tensor, crop: Crop) -> tuple[Tensor, Tensor, Tensor]:
     """``start`` [2], ``axis`` [2] and ``ground`` [3] of the part; of an upright one in the middle if there is none."""
     ground = border_median(canvas, shape)
     part, found = find_part(canvas, shape, ground)
-    side = torch.arange(canvas.shape[1], dtype=DOUBLE)
-    places = torch.stack(torch.meshgrid(side, side, indexing="ij"))
-    count = part.sum()
-    middle = (places * part).sum((1, 2)) / count
-    places = (places - middle[:, None, None]) * part
-    rows, columns, both = *places.square().sum((1, 2)), places.prod(0).sum()
+    weights, side = part.to(DOUBLE), torch.arange(canvas.shape[1], dtype=DOUBLE)
+    of_rows, of_columns = weights.sum(1), weights.sum(0)
+    count = of_rows.sum()
+    middle = torch.stack([of_rows @ side, of_columns @ side]) / count
+    down, right = side - middle[0], side - middle[1]
+    rows, columns, both = of_rows @ down.square(), of_columns @ right.square(), down @ (weights @ right)
     split = ((rows - columns).square() + 4 * both.square()).sqrt()  # the eigenvalues are (rows + columns ± split) / 2
     found = found & (rows + columns + split >= ELONGATION**2 * (rows + columns - split))
     axis = torch.where(
         rows > columns, torch.stack([rows - columns + split, 2 * both]), torch.stack([2 * both, columns - rows + split])
     )
     axis = axis / axis.square().sum().sqrt()
-    along, across = torch.tensordot(axis, places, 1), torch.tensordot(_across(axis), places, 1)
+    along, across = (_plane(down, right, direction) for direction in (axis, _across(axis)))
     first, last = -_far_end(-along, part, count), _far_end(along, part, count)
-    heavier_end_last = ((along - (first + last) / 2) * across.square()).sum() > 0
+    heavier_end_last = ((along - (first + last) / 2) * across.square() * weights).sum() > 0
     start = middle + torch.where(heavier_end_last, last, first) * axis
     axis = torch.where(heavier_end_last, -axis, axis)
     upright = shape / 2 - torch.tensor([crop.height / 2 - crop.margin, 0], dtype=DOUBLE)
     return (
         torch.where(found, start, upright),
         torch.where(found, axis, torch.tensor([1, 0], dtype=DOUBLE)),
-        torch.where(found, ground, torch.tensor(crop.ground, dtype=DOUBLE)),
+        torch.where(found, ground.to(DOUBLE), torch.tensor(crop.ground, dtype=DOUBLE)),
     )
 
 
 def border_median(canvas: Tensor, shape: Tensor) -> Tensor:
-    """Return the median color, float64 [3], of an image's border."""
-    last, place = shape.long() - 1, torch.arange(canvas.shape[1])
-    rows = canvas[:, torch.stack([torch.zeros_like(last[0]), last[0]])]
-    columns = canvas[:, :, torch.stack([torch.zeros_like(last[1]), last[1]])].mT
-    levels, within = torch.cat([rows, columns], 1), torch.stack([place < shape[1]] * 2 + [place < shape[0]] * 2)
+    """Return the median color, float32 [3], of an image's border."""
+    last, place = shape - 1, torch.arange(canvas.shape[1])
+    rows, columns = (
+        canvas.index_select(axis, torch.stack([torch.zeros_like(end), end])) for axis, end in enumerate(last, start=1)
+    )
+    levels, within = torch.cat([rows, columns.mT], 1), torch.stack([place < shape[1]] * 2 + [place < shape[0]] * 2)
     border = torch.where(within, levels, torch.inf).flatten(1)  # 2 * shape.sum() of them count
     ordered = border.topk(border.shape[1], largest=False).values
-    half = shape.sum().long()
+    half = shape.sum()
     return ordered.index_select(1, torch.stack([half - 1, half])).mean(1)
 
 
@@ -125,7 +111,7 @@ def find_part(canvas: Tensor, shape: Tensor, ground: Tensor) -> tuple[Tensor, Te
     place = torch.arange(size)
     within = (place < shape[0])[:, None] & (place < shape[1])
     grain = shape.max() / NORMAL_SIDE
-    difference = (canvas - ground[:, None, None]).abs().amax(0)
+    difference = reduce(torch.maximum, (canvas - ground[:, None, None]).abs())
     steepness = gradient_magnitude(difference, shape, grain, math.ceil(TRUNCATE * size / NORMAL_SIDE))
     edges = (steepness > otsu(steepness, within)) & within
     reach, most = torch.round(GAP * grain).clamp(min=1), math.ceil(GAP * size / NORMAL_SIDE)
@@ -136,8 +122,9 @@ def find_part(canvas: Tensor, shape: Tensor, ground: Tensor) -> tuple[Tensor, Te
     sizes = torch.zeros(label.numel()).scatter_add(0, label.flatten(), filled.flatten().float())
     largest = ((label == sizes.argmax()) & filled)[1:-1, 1:-1]
     half = (reach / 2).floor().clamp(min=1)
+    most = max(most // 2, 1)
     part = dilate(erode(largest, half, most), half, most) & within
-    count, pixels = part.sum(), shape.prod()
+    count, pixels = part.float().sum(), shape.prod()
     contrast = (difference * part).sum() / count - (difference * (within & ~part)).sum() / (pixels - count)
     return part, (count > AREA[0] * pixels) & (count < AREA[1] * pixels) & (contrast > CONTRAST)
 
@@ -177,22 +164,22 @@ def otsu(values: Tensor, counted: Tensor) -> Tensor:
 
 def dilate(mask: Tensor, reach: Tensor, most: int) -> Tensor:
     """Grow a mask, bool [H, W], by ``reach`` steps to the four neighbours, ``most`` at most."""
-    return _around(mask, _diamond(reach, most)) > 0.5
+    return _repeated(torch.logical_or, mask, reach, most)
 
 
 def erode(mask: Tensor, reach: Tensor, most: int) -> Tensor:
     """Shrink a mask, bool [H, W], by ``reach`` steps, from its border, too."""
-    diamond = _diamond(reach, most)
-    return _around(mask, diamond) > diamond.sum() - 0.5
+    return _repeated(torch.logical_and, mask, reach, most)
 
 
-def _diamond(reach: Tensor, most: int) -> Tensor:
-    offset = torch.arange(-most, most + 1).abs()
-    return (offset[:, None] + offset <= reach).float()
-
-
-def _around(mask: Tensor, kernel: Tensor) -> Tensor:
-    return F.conv2d(mask.float()[None, None], kernel[None, None], padding=len(kernel) // 2)[0, 0]
+def _repeated(join: Callable[[Tensor, Tensor], Tensor], mask: Tensor, reach: Tensor, most: int) -> Tensor:
+    """Join each pixel of a mask with its four neighbours, ``reach`` times."""
+    steps = [mask]
+    for _ in range(most):
+        around = F.pad(steps[-1], (1, 1, 1, 1))
+        above, below, left, right = around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]
+        steps.append(join(join(join(above, below), join(left, right)), steps[-1]))
+    return torch.stack(steps).index_select(0, reach.long().reshape(1))[0]
 
 
 def components(mask: Tensor) -> Tensor:
@@ -232,24 +219,52 @@ def _far_end(along: Tensor, part: Tensor, count: Tensor) -> Tensor:
 def take(
     canvas: Tensor, shape: Tensor, start: Tensor, axis: Tensor, ground: Tensor, crop: Crop, is_deep: bool = False
 ) -> Tensor:
-    """``pose.take``: the view of the part, float64 [3, crop.height, crop.width], of whole numbers unless deep."""
+    """``pose.take``: the view of the part, float32 [3, crop.height, crop.width], of whole numbers unless deep."""
     rows, columns = torch.arange(crop.height, dtype=DOUBLE), torch.arange(crop.width, dtype=DOUBLE)
-    across, origin = _across(axis), _origin(start, axis, crop)
-    places = origin[:, None, None] + rows[:, None] * axis[:, None, None] + columns * across[:, None, None]
-    cut = _sample(canvas, places, shape, 4, _cubic, torch.round(ground))
+    origin = _origin(start, axis, crop)
+    places = [_plane(rows, columns, step) + first for step, first in zip(_columns_of(axis), origin, strict=True)]
+    near = [place.floor() for place in places]
+    reach = torch.arange(4)[:, None, None] - 1  # Pillow's bicubic filter sees so many pixels each way
+    around = [
+        (one.long() + reach).clamp(min=0).minimum(side - 1) for one, side in zip(near, shape, strict=True)
+    ]  # [4, h, w]
+    index = (around[0][:, None] * canvas.shape[2] + around[1]).flatten()
+    down, right = ((place - one).float() for place, one in zip(places, near, strict=True))
+    seen = [channel.flatten().gather(0, index).view(4, 4, *down.shape).unbind(1) for channel in canvas]
+    cut = torch.stack([_cubic(_cubic(one, right).unbind(), down) for one in seen])
+    beyond = _beyond(places, shape)
+    cut = torch.where(beyond, torch.round(ground).float()[:, None, None], cut)
     gain = (torch.tensor(crop.ground, dtype=DOUBLE) + DARKEST) / (ground + DARKEST)
     if is_deep:
-        return (cut * gain[:, None, None]).clamp(min=0)
-    return torch.round(cut.clamp(0, 255).floor() * gain[:, None, None]).clamp(0, 255)
+        return (cut * gain.float()[:, None, None]).clamp(min=0)
+    return torch.round(cut.clamp(0, 255).floor() * gain[:, None, None]).clamp(0, 255).float()
 
 
 def put_back(heat: Tensor, start: Tensor, axis: Tensor, crop: Crop, size: int) -> Tensor:
-    """``pose.put_back``: a map of the view, float32 [height, width], over the canvas, float64 [size, size]."""
-    side = torch.arange(size, dtype=DOUBLE)
-    places = torch.stack(torch.meshgrid(side, side, indexing="ij")) - _origin(start, axis, crop)[:, None, None]
-    places = torch.stack([torch.tensordot(axis, places, 1), torch.tensordot(_across(axis), places, 1)])
-    shape = torch.tensor([crop.height, crop.width], dtype=DOUBLE)
-    return _sample(heat.to(DOUBLE)[None], places, shape, 2, _linear, torch.zeros(1, dtype=DOUBLE))[0]
+    """``pose.put_back``: a map of the view, float32 [height, width], over the canvas, float32 [size, size]."""
+    side, origin = torch.arange(size, dtype=DOUBLE), _origin(start, axis, crop)
+    down, right = side - origin[0], side - origin[1]
+    places = [_plane(down, right, direction) for direction in (axis, _across(axis))]
+    shape = torch.tensor(heat.shape)
+    grid = [(2 * place + 1) / extent - 1 for place, extent in zip(places, shape, strict=True)]  # from -1 to 1
+    sampled = F.grid_sample(
+        heat[None, None],
+        torch.stack(grid[::-1], 2).float()[None],
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+    return torch.where(_beyond(places, shape), 0.0, sampled[0, 0])
+
+
+def _plane(rows: Tensor, columns: Tensor, slope: Tensor) -> Tensor:
+    """Return what rises by ``slope`` [2] along rows and columns, at each pair of them: [len(rows), len(columns)]."""
+    return (slope[0] * rows)[:, None] + slope[1] * columns
+
+
+def _columns_of(axis: Tensor) -> Tensor:
+    """By how much a place in the image moves, row and column, with each row and column of the view: [2, 2]."""
+    return torch.stack([axis, _across(axis)], 1)
 
 
 def _across(axis: Tensor) -> Tensor:
@@ -260,24 +275,10 @@ def _origin(start: Tensor, axis: Tensor, crop: Crop) -> Tensor:
     return start - crop.margin * axis - (crop.width - 1) / 2 * _across(axis)
 
 
-def _sample(pixels: Tensor, places: Tensor, shape: Tensor, count: int, kernel: Kernel, fill: Tensor) -> Tensor:
-    """Pixels [C, h, w] at places [2, H, W], ``fill`` [C] beyond them: from ``count``² pixels each, as Pillow."""
-    near = places.floor()
-    reach = torch.arange(count) + 1 - count // 2
-    around = near.long() + reach[:, None, None, None]
-    rows = around[:, None, 0].clamp(min=0).minimum(shape[0].long() - 1)
-    columns = around[None, :, 1].clamp(min=0).minimum(shape[1].long() - 1)
-    index = rows * pixels.shape[2] + columns  # [count, count, H, W]
-    seen = pixels.flatten(1).gather(1, index.flatten().expand(len(pixels), -1)).view(-1, *index.shape)
-    down, right = places - near
-    sampled = kernel(kernel(seen.unbind(2), right).unbind(1), down)
-    beyond = (places < -0.5) | (places >= shape[:, None, None] - 0.5)
-    return torch.where(beyond.any(0), fill[:, None, None], sampled)
-
-
-def _linear(values: Sequence[Tensor], part: Tensor) -> Tensor:
-    before, after = values
-    return before + (after - before) * part
+def _beyond(places: Sequence[Tensor], shape: Tensor) -> Tensor:
+    """Where places lie outside an image of this ``shape``, bool [h, w]."""
+    outside = [(place < -0.5) | (place >= side - 0.5) for place, side in zip(places, shape, strict=True)]
+    return outside[0] | outside[1]
 
 
 def _cubic(values: Sequence[Tensor], part: Tensor) -> Tensor:

@@ -58,10 +58,10 @@ class View:
         if self.crop is None:
             square = (self.image_size, self.image_size)
             return Viewed(
-                _scale(image, square),
+                scale(image, square),
                 None,
                 lambda mask: _scale_mask(mask, square),
-                lambda heat: _scale(heat, (height, width)),
+                lambda heat: scale(heat, (height, width)),
             )
         crop, small = self.crop, scale_down(image, self.image_size)
         where = pose.find_pose(small) or _upright_in_the_middle(small.shape[:2], crop)
@@ -69,7 +69,7 @@ class View:
             pose.take(small, where, crop),
             pose.take_mask(where.silhouette, where, crop),
             lambda mask: pose.take_mask(_scale_mask(mask, small.shape[:2]), where, crop),
-            lambda heat: _scale(pose.put_back(heat, where, crop, small.shape[:2]), (height, width)),
+            lambda heat: scale(pose.put_back(heat, where, crop, small.shape[:2]), (height, width)),
         )
 
 
@@ -81,19 +81,20 @@ def choose_image_size(shape: tuple[int, int]) -> int:
 def scale_down(image: np.ndarray, size: int) -> np.ndarray:
     """Scale an image, [H, W, 3], so that its longer side has at most ``size`` pixels."""
     factor = min(size / max(image.shape[:2]), 1.0)
-    return _scale(image, (max(round(image.shape[0] * factor), 1), max(round(image.shape[1] * factor), 1)))
+    return scale(image, (max(round(image.shape[0] * factor), 1), max(round(image.shape[1] * factor), 1)))
 
 
-def _scale(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def scale(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Scale pixels [H, W] or [H, W, 3], of type uint8 or float32, to another ``shape``."""
     if pixels.shape[:2] == shape:
         return pixels
     if pixels.dtype == np.float32 and pixels.ndim == 3:  # which Pillow has no mode for
-        return np.stack([_scale(channel, shape) for channel in np.moveaxis(pixels, 2, 0)], axis=2)
+        return np.stack([scale(channel, shape) for channel in np.moveaxis(pixels, 2, 0)], axis=2)
     return np.array(Image.fromarray(pixels).resize(shape[::-1], Image.Resampling.BILINEAR))
 
 
 def _scale_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    return _scale(mask.astype(np.float32), shape) > 0.5
+    return scale(mask.astype(np.float32), shape) > 0.5
 
 
 def _upright_in_the_middle(shape: tuple[int, int], crop: Crop) -> Pose:

@@ -93,7 +93,7 @@ void convolve(const StripeProblem& problem, const Convolutions& convolutions, in
     with_types(problem, [&](auto storage, auto scheme) {
         using T = SumOf<decltype(storage)>;
         const auto dense = [](const StripeGeometry& stripe) {
-            return stripe.extent <= 2 * max_tile && stripe.anchor >= stripe.extent - 1 &&
+            return stripe.extent <= 2 * max_tile<T> && stripe.anchor >= stripe.extent - 1 &&
                    stripe.length - stripe.anchor >= stripe.extent;
         };
         const auto run = dense(vertical_geometry(problem)) && dense(horizontal_geometry(problem))

@@ -61,6 +61,21 @@ private:
         int64_t image, index, row, rows;
     };
 
+    // Where a product's sums go: whole vectors as they are, or as many columns as there are, on top of an input and a
+    // bias. Both in one, for a product is compiled once for each of its destinations, and that takes long.
+    struct Sums {
+        float* to;
+        int64_t stride;
+        const float *input = nullptr, *bias = nullptr;
+
+        SW_INLINE void operator()(int64_t row, int64_t column, Vector<float> sum) const {
+            const int64_t at = row * stride + column;
+            if (!input) return store(to + at, sum);
+            const int n = static_cast<int>(smaller(lanes<float>, stride - column));
+            store(to + at, load(input + at, n) + (sum + load(bias + column, n)), n);
+        }
+    };
+
     Chunk chunk(int64_t task) const {
         const int64_t index = task % plan.chunks, row = p.pixels * index / plan.chunks;
         return {task / plan.chunks, index, row, p.pixels * (index + 1) / plan.chunks - row};
@@ -139,14 +154,13 @@ private:
         float* const h = hidden + (chunk.image * p.pixels + chunk.row) * plan.hidden_stride;
         float* const squares = sums + (chunk.image * plan.chunks + chunk.index) * plan.hidden_stride;
         in_slice(p.hidden, slice, [&](int64_t from, int64_t to) {
-            const auto keep_sums = [&](int64_t row, int64_t column, Vector<float> sum) SW_INLINE_LAMBDA {
-                store(h + row * plan.hidden_stride + column, sum);
-            };
-            product({gated, stride, chunk.rows}, expand, p.channels, from, to, keep_sums, [&](int64_t column) {
-                for (int64_t c = column; c < smaller(column + group, to); c += lanes<float>) {
+            for (int64_t column = from; column < to; column += group) {
+                const int64_t end = smaller(column + group, to);
+                product({gated, stride, chunk.rows}, expand, p.channels, column, end, Sums{h, plan.hidden_stride});
+                for (int64_t c = column; c < end; c += lanes<float>) {
                     activate(h + c, chunk.rows, load(t.expand_bias + c, static_cast<int>(smaller(lanes<float>, p.hidden - c))), squares + c);
                 }
-            });
+            }
         });
     }
 
@@ -212,12 +226,7 @@ private:
         const float* const input = input_row(first, chunk, 0);
         float* const output = t.output + (input - t.input);
         in_slice(p.channels, slice, [&](int64_t from, int64_t to) {
-            const auto add_input = [&](int64_t row, int64_t column, Vector<float> sum) SW_INLINE_LAMBDA {
-                const int n = static_cast<int>(smaller(lanes<float>, p.channels - column));
-                const int64_t at = row * p.channels + column;
-                store(output + at, load(input + at, n) + (sum + load(t.project_bias + column, n)), n);
-            };
-            product({scaled, stride, chunk.rows}, project, p.hidden, from, to, add_input, [](int64_t) {});
+            product({scaled, stride, chunk.rows}, project, p.hidden, from, to, Sums{output, p.channels, input, t.project_bias});
         });
     }
 

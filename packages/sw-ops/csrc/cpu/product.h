@@ -88,10 +88,9 @@ void product_tiles(const Rows& rows, int64_t depth, const Step& step, const Fini
     }
 }
 
-// Columns [first, last) of rows x matrix, in groups, of which `first` begins one; after(column) follows each group.
-template <class Finish, class After>
-void product(const Rows& rows, const float* matrix, int64_t depth, int64_t first, int64_t last, const Finish& finish,
-             const After& after) {
+// Columns [first, last) of rows x matrix, in groups, of which `first` begins one.
+template <class Finish>
+void product(const Rows& rows, const float* matrix, int64_t depth, int64_t first, int64_t last, const Finish& finish) {
     for (int64_t column = first; column < last; column += group) {
         const auto start = [&](int64_t c) { return matrix + c / panel * panel * depth + c % panel; };
         const float* const columns[2] = {start(column), start(column + lanes<float>)};
@@ -104,7 +103,6 @@ void product(const Rows& rows, const float* matrix, int64_t depth, int64_t first
         } else {
             product_tiles<1>(rows, depth, step, finish_column);
         }
-        after(column);
     }
 }
 

@@ -12,7 +12,7 @@ public:
     StripeConvolution(Arena& arena, const Scheme& scheme, const StripeGeometry& stripe, int64_t blocks)
         : scheme_(scheme), stripe_(stripe), zero_(arena.take<Vector<T>>(1)), spare_(arena.take<Vector<T>>(1)),
           taps_(arena, blocks * scheme.lines(), stripe.length, margin),
-          lines_(arena, scheme.lines(), stripe.extent, margin), results_(arena, scheme.lines(), max_tile, 0),
+          lines_(arena, scheme.lines(), stripe.extent, margin), results_(arena, scheme.lines(), max_tile<T>, 0),
           correlation_(arena, stripe.extent, stripe.extent, stripe.length, stripe.anchor, scheme.exact) {
         if (!arena.measures()) clear<T>(zero_, 1);
     }

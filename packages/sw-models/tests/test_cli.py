@@ -81,6 +81,7 @@ def test_sparsity_of_a_published_checkpoint(published, tmp_path):
         (("convert", "absent.pth", "out.pth"), "OUT: got out.pth, want a name that ends in"),
         (("export", "shiftwise_pico", "out.bin", "--format", "tf"), "--format: got tf"),
         (("throughput", "shiftwise_pico", "--precision", "int8"), "--precision: got int8"),
+        (("throughput", "shiftwise_pico", "--onnx", "--device", "cuda"), "--onnx: got --device cuda, want cpu"),
         (
             ("throughput", "shiftwise_pico", "--layout", "tiled"),
             "--layout: got tiled, want contiguous or channels_last",

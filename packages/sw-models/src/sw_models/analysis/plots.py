@@ -41,7 +41,7 @@ def draw_speeds(speeds: Sequence[Speed], path: Path) -> None:
 def describe(speed: Speed) -> str:
     """Name a setting in a few words."""
     setting = speed.setting
-    kind = ("training" if setting.train else "inference") + (", compiled" if setting.compiled else "")
+    kind = ("training" if setting.train else "inference") + f", {setting.runtime}"
     where = setting.layout.replace("_", "-")
     return f"{setting.model}, {setting.precision}, {where}, batch {setting.batch}, {kind}"
 

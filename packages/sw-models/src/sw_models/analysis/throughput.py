@@ -6,19 +6,23 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
 from timm.utils import reparameterize_model
+from torch import Tensor
 
+from sw_ops import onnxruntime_library, to_onnx
 from sw_ops.bench.candidates import LAYOUTS
 from sw_ops.bench.timing import Run, take_turns
+
+Runtime = Literal["pytorch", "torch.compile", "onnxruntime"]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured: a model, how many images at a time, in which precision and memory layout.
+    """What is measured: a model, how many images at a time, in which precision and memory layout, and what runs it.
 
     Deployed, or as one training step, which is a forward and a backward pass.
     """
@@ -28,7 +32,7 @@ class Setting:
     precision: str
     layout: str
     train: bool
-    compiled: bool
+    runtime: Runtime
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,9 @@ def _make(setting: Setting, size: int, device: str) -> Run:
         deployed: Any = reparameterize_model(model.eval())
         model = deployed.to(device, dtype, memory_format=memory_format)
         images = images.to(dtype)
-    forward: Callable[..., Any] = torch.compile(model) if setting.compiled else model
+    if setting.runtime == "onnxruntime":
+        return _in_onnxruntime(model, images)
+    forward: Callable[..., Any] = torch.compile(model) if setting.runtime == "torch.compile" else model
 
     def infer() -> None:
         with torch.inference_mode():
@@ -83,3 +89,20 @@ def _make(setting: Setting, size: int, device: str) -> Run:
         loss.backward()
 
     return step if setting.train else infer
+
+
+def _in_onnxruntime(deployed: Any, images: Tensor) -> Run:
+    """Make the file of a model, run on a CPU with the kernels of sw-ops."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+    options.register_custom_ops_library(onnxruntime_library())
+    file = to_onnx(deployed, (images,), input_names=["image"]).SerializeToString()
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    pixels = images.numpy()
+
+    def infer() -> None:
+        session.run(None, {"image": pixels})
+
+    return infer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib.util import find_spec
 from itertools import product
 from typing import Annotated
 
@@ -23,6 +24,7 @@ def throughput(
     layout: Annotated[list[str] | None, typer.Option(help="channels_last, contiguous; may be repeated.")] = None,
     train: Annotated[bool, typer.Option(help="Measure a forward and a backward pass too.")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="Measure with torch.compile too.")] = False,
+    onnx: Annotated[bool, typer.Option(help="Measure the exported file in onnxruntime too, in float32.")] = False,
     size: Size = 224,
     turns: Annotated[int, typer.Option(min=1, help="Turns of every setting; the median counts.")] = 5,
     device: str = "cpu",
@@ -31,17 +33,28 @@ def throughput(
     as_json: AsJson = False,
 ) -> None:
     """Measure images per second, deployed, all models in turns; on the CPU each in a process of its own."""
-    from sw_models.analysis.throughput import Setting, Speed, measure
+    from sw_models.analysis.throughput import Runtime, Setting, Speed, measure
     from sw_ops.bench.candidates import LAYOUTS
 
+    if onnx and device != "cpu":
+        raise InputError(f"--onnx: got --device {device}, want cpu")
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if onnx and missing:
+        raise InputError(f"--onnx needs {', '.join(missing)}; install sw-models[onnx]")
     if threads:
         torch.set_num_threads(threads)
-    modes = product((False, True) if train else (False,), (False, True) if compiled else (False,))
+    wanted: dict[Runtime, bool] = {"pytorch": True, "torch.compile": compiled, "onnxruntime": onnx}
+    runtimes = [runtime for runtime, is_wanted in wanted.items() if is_wanted]
+    layouts = layout or ["channels_last"]
     settings = [
-        Setting(m, b, p, where, *mode)
-        for m, b, p, where, mode in product(
-            models, batch or [8], precision or ["float32"], layout or ["channels_last"], list(modes)
+        Setting(*chosen)
+        for chosen in product(
+            models, batch or [8], precision or ["float32"], layouts, (False, True) if train else (False,), runtimes
         )
+    ]
+    as_a_file = (False, "float32", layouts[0])  # which knows neither gradients nor layouts
+    settings = [
+        one for one in settings if one.runtime != "onnxruntime" or (one.train, one.precision, one.layout) == as_a_file
     ]
     with Progress(transient=True) as progress:
         if picture:

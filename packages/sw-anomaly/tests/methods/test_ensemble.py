@@ -35,7 +35,7 @@ def test_a_map_counts_by_what_a_high_score_of_a_good_view_is():
 def test_features_of_a_pretrained_network_count_four_times():
     scores = np.stack([np.arange(1, 11), 10 * np.arange(1, 11)]).astype(float)
     even = find_units(["unet", "bank"], scores)
-    np.testing.assert_allclose(find_units(["unet", "patchcore"], scores), even / [1, 4], rtol=1e-6)
+    np.testing.assert_allclose(find_units(["unet", "patchcore"], scores), even / [[1, 4], [1, 16]], rtol=1e-6)
     np.testing.assert_allclose(find_units(["unet", "patchcore"], scores, in_tiles=True), even, rtol=1e-6)
 
 

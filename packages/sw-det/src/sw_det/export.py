@@ -22,6 +22,7 @@ from sw_ops import use_backend
 NAMES = ("boxes", "scores", "labels", "masks")
 _THRESHOLDS = (0.05, 0.01, 0.001, 0.0)  # those to try until there are objects to compare
 _ROUNDING = 3e-6  # a few times that of float32: of a layer's results, as a share of 1 plus their size
+_MOST_UNCERTAIN = 0.05  # of scores, which a file is not held to
 
 
 def export(detector: Any, path: Path, form: Format, size: int) -> float:
@@ -38,7 +39,8 @@ def export(detector: Any, path: Path, form: Format, size: int) -> float:
         as a share of the size, of scores, or the share of mask pixels that differ.
 
     Raises:
-        InputError: the detector or the size is of another kind, or the file finds other objects.
+        InputError: the detector or the size is of another kind, the file finds other objects, or the detector's scores
+            depend so much on rounding that nobody could tell.
     """
     if size % 32:
         raise InputError(f"--size: got {size}, want a multiple of 32")
@@ -121,6 +123,11 @@ def _what_is_seen(detector: Any, image: Tensor) -> tuple[float, Any, Tensor, flo
             found[partner] = distance
             stable &= found < TOLERANCE
             uncertain = max(uncertain, _apart_by_rank(again.scores, objects.scores))
+        if uncertain > _MOST_UNCERTAIN:
+            raise InputError(
+                f"--run: rounding alone changes the detector's scores by {uncertain:.2g}, want at most "
+                f"{_MOST_UNCERTAIN:g}, or its file cannot be checked"
+            )
         return threshold, objects, stable, uncertain
     raise InputError("--run: the detector sees nothing at all, so its file cannot be checked")
 

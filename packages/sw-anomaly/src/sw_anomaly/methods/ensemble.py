@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from sw_anomaly.methods.base import Inspection, Method
 
 UNIT = 0.9  # the quantile of the scores of good views that units follow
-# Features of real images know real defects; a network that was trained on drawn ones may not.
-WEIGHTS = {"patchcore": 4.0}
+# In scores, and in maps. Features of real images know real defects; a network that was trained on drawn ones may not,
+# least of all where their borders are.
+WEIGHTS = {"patchcore": (4.0, 16.0)}
 
 
 class Ensemble(Method):
@@ -56,8 +57,8 @@ def find_units(names: Sequence[str], scores: np.ndarray, in_tiles: bool = False)
     """
     high = np.quantile(scores, UNIT, axis=1)
     units = np.maximum([high - np.median(scores, axis=1), high], 1e-6)
-    weights = [1.0 if in_tiles else WEIGHTS.get(name, 1.0) for name in names]
-    return (units / weights).astype(np.float32)
+    weights = [(1.0, 1.0) if in_tiles else WEIGHTS.get(name, (1.0, 1.0)) for name in names]
+    return (units / np.transpose(weights)).astype(np.float32)
 
 
 def add(inspections: Sequence[Inspection], units: np.ndarray) -> Inspection:

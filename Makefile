@@ -89,7 +89,7 @@ sanitize: $(UV) ## the tests of the native code under AddressSanitizer and Undef
 	UV_PROJECT_ENVIRONMENT=.venvs/sanitize $(UV) sync --quiet --package sw-ops $(SANITIZED)
 	$(call say,Native code under sanitizers)
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
-	  .venvs/sanitize/bin/python -m pytest $(addprefix packages/sw-ops/tests/test_,stripe.py shift_add.py nearest.py)
+	  .venvs/sanitize/bin/python -m pytest $(addprefix packages/sw-ops/tests/test_,stripe.py shift_add.py depthwise.py mlp.py nearest.py response_norm.py)
 
 CUDA_WHEEL := $(if $(shell command -v nvcc),80 90)
 

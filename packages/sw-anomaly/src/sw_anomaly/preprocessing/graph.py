@@ -2,7 +2,7 @@
 
 An image lies in the upper left corner of a canvas, a square of ``image_size`` pixels, whose rest does not count. What
 Pillow, OpenCV and scikit-image do in ``view`` and ``pose`` is done here by their arithmetic, and tested against them.
-Evaluation keeps those: they take a tenth of the time.
+Evaluation keeps those, which are faster.
 """
 
 from __future__ import annotations

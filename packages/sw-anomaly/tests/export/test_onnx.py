@@ -117,6 +117,15 @@ def test_the_thresholds_of_rates_are_told_with_the_file():
 
 
 @pytest.mark.usefixtures("exporter")
+def test_images_that_the_bank_remembers_agree_although_nothing_is_far_from_them(exporter, tmp_path):
+    views = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
+    unaligned = {"view": View(SIZE), "method": "bank", "image_threshold": 10.0, "pixel_threshold": 10.0}
+    detector = decide(PatchBank.fit(views, SIZE, seed=0), **unaligned)
+    assert detector.inspect(views[0]).map.max() < 0.1
+    check = export_detector(detector, tmp_path / "bank.onnx", list(views))
+    assert check.given == 2
+
+
 def test_images_that_are_not_aligned_are_scaled(tmp_path):
     views = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     bank = decide(PatchBank.fit(views[:2], SIZE, seed=0), method="bank", view=View(SIZE))

@@ -33,7 +33,7 @@ NEEDED = ("onnx", "onnxscript", "onnxruntime")
 THRESHOLDS = ("image_threshold", "pixel_threshold")  # inputs that may be left out
 OUTPUTS = ("score", "map", "is_defective", "mask")
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1)  # of false alarms, whose thresholds the file tells
-TOLERANCE = 0.01  # of the largest value in a map: some pixels are rounded differently when images are scaled
+TOLERANCE = 0.01  # of a threshold, or of what is found where that is more
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ class Check:
     Attributes:
         given: Number of images that were given for it, such as those of training.
         drawn: Number of images that were drawn for it.
-        score: Largest difference of a score, relative to the largest value in the image's map.
-        map: Largest difference of a value in a map, relative to the same.
+        score: Largest difference of a score, relative to the threshold, or to the score where that is higher.
+        map: Largest difference of a value in a map, relative to the threshold of pixels, or to the highest value. What a
+            bank remembers is at no distance from it but what rounding leaves, which is nothing to be relative to.
     """
 
     given: int
@@ -117,9 +118,10 @@ def check_file(path: Path, detector: Detector, given: Sequence[np.ndarray] = ())
         image = _of_type(image, detector.intensity)
         score, score_map, is_defective, mask = session.run(OUTPUTS, {"image": image})
         wanted = detector.inspect(image)
-        highest = float(wanted.map.max())
-        score_difference = float(np.maximum(score_difference, abs(float(score) - wanted.score) / highest))
-        map_difference = float(np.maximum(map_difference, np.abs(score_map - wanted.map).max() / highest))
+        score_scale = max(wanted.score, detector.image_threshold)
+        map_scale = max(float(wanted.map.max()), detector.pixel_threshold)
+        score_difference = float(np.maximum(score_difference, abs(float(score) - wanted.score) / score_scale))
+        map_difference = float(np.maximum(map_difference, np.abs(score_map - wanted.map).max() / map_scale))
         agrees = score_difference <= TOLERANCE and map_difference <= TOLERANCE and bool(np.isfinite(score))
         verdict = decide(detector, Inspection(float(score), score_map)) if agrees else Verdict(is_defective, mask)
         follows = verdict.is_defective == is_defective and np.array_equal(verdict.pixels, mask)

@@ -221,8 +221,9 @@ def take(
 ) -> Tensor:
     """``pose.take``: the view of the part, float32 [3, crop.height, crop.width], of whole numbers unless deep."""
     rows, columns = torch.arange(crop.height, dtype=DOUBLE), torch.arange(crop.width, dtype=DOUBLE)
+    steps = torch.stack([axis, _across(axis)], 1)  # of a place in the image, with each row and column of the view
     origin = _origin(start, axis, crop)
-    places = [_plane(rows, columns, step) + first for step, first in zip(_columns_of(axis), origin, strict=True)]
+    places = [_plane(rows, columns, step) + first for step, first in zip(steps, origin, strict=True)]
     near = [place.floor() for place in places]
     reach = torch.arange(4)[:, None, None] - 1  # Pillow's bicubic filter sees so many pixels each way
     around = [
@@ -260,11 +261,6 @@ def put_back(heat: Tensor, start: Tensor, axis: Tensor, crop: Crop, size: int) -
 def _plane(rows: Tensor, columns: Tensor, slope: Tensor) -> Tensor:
     """Return what rises by ``slope`` [2] along rows and columns, at each pair of them: [len(rows), len(columns)]."""
     return (slope[0] * rows)[:, None] + slope[1] * columns
-
-
-def _columns_of(axis: Tensor) -> Tensor:
-    """By how much a place in the image moves, row and column, with each row and column of the view: [2, 2]."""
-    return torch.stack([axis, _across(axis)], 1)
 
 
 def _across(axis: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scaling as Pillow does it, as one operator: in Python it is Pillow, in an ONNX file it is ``Resize``."""
+"""Scaling as Pillow does it, as one operator: Pillow in Python, products of matrices or ``Resize`` in an ONNX file."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ class Check:
         given: Number of images that were given for it, such as those of training.
         drawn: Number of images that were drawn for it.
         score: Largest difference of a score, relative to the threshold, or to the score where that is higher.
-        map: Largest difference of a value in a map, relative to the threshold of pixels, or to the highest value. What a
-            bank remembers is at no distance from it but what rounding leaves, which is nothing to be relative to.
+        map: Largest difference of a value in a map, relative to the threshold of pixels, or to the highest value. What
+            a bank remembers is at no distance from it but what rounding leaves, which is nothing to be relative to.
     """
 
     given: int
